@@ -1,0 +1,5 @@
+//! ONNX files as they are. Knows bytes, nothing of graphs.
+
+#[allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub)]
+#[rustfmt::skip]
+pub mod onnx;
