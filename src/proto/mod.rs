@@ -1,5 +1,20 @@
 //! ONNX files as they are. Knows bytes, nothing of graphs.
 
+mod bits;
+mod external;
+mod layout;
+mod map;
 #[allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub)]
 #[rustfmt::skip]
 pub mod onnx;
+mod read;
+mod slice;
+mod stream;
+mod target;
+pub mod tensor;
+mod visit;
+mod write;
+
+pub use read::{ModelFile, decode, read};
+pub use slice::Slice;
+pub use write::{ExternalStyle, Output, PROTOBUF_LIMIT, WriteOptions, write};

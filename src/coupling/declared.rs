@@ -1,0 +1,47 @@
+//! Shapes as the file declares them: for graph inputs, and for outputs of operators that no rule describes.
+//!
+//! Invariant: declared extents are only ever given to locked axes, so a file that lies about an inner shape cannot
+//! make a wrong cut, only a missed one.
+
+use std::collections::HashMap;
+
+use super::Coupling;
+use crate::axes::{Expr, Extent, LockId};
+use crate::proto::onnx::{ModelProto, TypeProto, tensor_shape_proto::dimension, type_proto};
+
+/// The declared type of every tensor that has one.
+pub(super) fn types(model: &ModelProto) -> HashMap<&str, &TypeProto> {
+    let graph = model.graph.iter();
+    graph
+        .flat_map(|g| g.value_info.iter().chain(&g.output).chain(&g.input))
+        .filter_map(|info| Some((info.name(), info.r#type.as_ref()?)))
+        .collect()
+}
+
+impl Coupling {
+    /// Locked axes as declared for `name`, or `None` if no rank is declared.
+    pub(super) fn declared_axes(
+        &mut self,
+        name: &str,
+        types: &HashMap<&str, &TypeProto>,
+        lock: LockId,
+    ) -> Option<Vec<Expr>> {
+        let Some(type_proto::Value::TensorType(tensor)) = types.get(name)?.value.as_ref() else { return None };
+        let shape = tensor.shape.as_ref()?;
+        let mut axes = Vec::with_capacity(shape.dim.len());
+        for dim in &shape.dim {
+            let extent = match &dim.value {
+                Some(dimension::Value::DimValue(n)) if *n > 0 => Extent::known(*n),
+                Some(dimension::Value::DimParam(name)) if is_a_name(name) => self.symbols.borrow_mut().named(name),
+                _ => self.symbols.borrow_mut().fresh("?"),
+            };
+            axes.push(self.space.locked_atom(extent, lock));
+        }
+        Some(axes)
+    }
+}
+
+/// Exporters write `?`, `-1` and the like for dimensions that have nothing in common.
+fn is_a_name(text: &str) -> bool {
+    text.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_') && !text.starts_with("unk__")
+}

@@ -1,0 +1,230 @@
+//! Coupling: signatures in, axes of every tensor out. One algorithm for all operators; it never sees an operator type.
+//!
+//! Nodes are visited in topological order; each one's signature is unified with the axes of its inputs and gives the
+//! axes of its outputs. Whatever cannot be described is locked, with a reason.
+//!
+//! Invariants: graph inputs and outputs are locked on every axis; a value whose rank is unknown has no axes, and
+//! whoever reads it is opaque; locking is always sound, because unshrunk axes satisfy every equation.
+
+mod apply;
+mod declared;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use crate::axes::{Expr, Extent, LockId, Space, Symbols};
+use crate::graph::{Graph, NodeId, Source, ValueId};
+use crate::ops::{InputView, Integers, NodeView, Refusal, Row, Signature, rule_for};
+use crate::proto::onnx::TypeProto;
+
+/// Why, and where, an axis was locked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// The sentence.
+    pub why: String,
+    /// The node that caused it.
+    pub node: Option<NodeId>,
+    /// The tensor at which it was caused.
+    pub value: Option<ValueId>,
+}
+
+/// What a constant's axis is to the node that reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Channels the node makes: rows of a weight.
+    Produced,
+    /// Channels the node contracts: columns of a weight.
+    Contracted,
+    /// One number per channel: a bias, a slope, statistics.
+    PerChannel,
+    /// One number per channel that scales it: the gamma of a normalisation.
+    Scale,
+}
+
+/// One reading of a constant by a node, with the role of each of its axes.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Who reads.
+    pub node: NodeId,
+    /// What is read.
+    pub value: ValueId,
+    /// One role per axis.
+    pub roles: Vec<Role>,
+}
+
+/// The axes of every value of one graph.
+#[derive(Debug)]
+pub struct Coupling {
+    /// All axis expressions.
+    pub space: Space,
+    /// The symbols in their extents.
+    pub symbols: RefCell<Symbols>,
+    /// The axes by value; `None` where the rank is unknown.
+    pub axes: Vec<Option<Vec<Expr>>>,
+    /// Entries of small integer tensors, where known.
+    pub integers: Vec<Option<Integers>>,
+    /// The reasons, by `LockId`.
+    pub locks: Vec<Lock>,
+    /// All readings of constants.
+    pub readings: Vec<Reading>,
+    /// Multiply-accumulates by node.
+    pub macs: Vec<Option<Extent>>,
+    /// Why a node is opaque, by node.
+    pub opaque: Vec<Option<String>>,
+}
+
+impl Coupling {
+    /// Couples all axes of the graph.
+    pub fn of(graph: &Graph) -> Self {
+        let count = graph.values.len();
+        let mut coupling = Coupling {
+            space: Space::default(),
+            symbols: RefCell::default(),
+            axes: vec![None; count],
+            integers: vec![None; count],
+            locks: Vec::new(),
+            readings: Vec::new(),
+            macs: vec![None; graph.nodes.len()],
+            opaque: vec![None; graph.nodes.len()],
+        };
+        let declared: HashMap<&str, &TypeProto> = declared::types(graph.model);
+        for id in graph.value_ids() {
+            coupling.source(graph, id, &declared);
+        }
+        for id in &graph.order {
+            coupling.node(graph, *id, &declared);
+        }
+        for output in &graph.outputs {
+            coupling.lock_value(*output, None, "graph output");
+        }
+        coupling
+    }
+
+    /// The extents of a value, if its rank is known.
+    pub fn shape(&self, value: ValueId) -> Option<Vec<Extent>> {
+        let axes = self.axes.get(value.0 as usize)?.as_ref()?;
+        Some(axes.iter().map(|axis| self.space.extent(*axis).clone()).collect())
+    }
+
+    /// The reason behind a lock.
+    pub fn lock(&self, id: LockId) -> Option<&Lock> {
+        self.locks.get(id.0 as usize)
+    }
+
+    /// The signature of a node, as its rule gives it once all axes are coupled.
+    ///
+    /// # Errors
+    /// The refusal that made the node opaque.
+    pub fn signature(&self, graph: &Graph, id: NodeId) -> Result<Signature, Refusal> {
+        if let Some(why) = &self.opaque[id.0 as usize] {
+            return Err(Refusal::new(why.clone()));
+        }
+        let node = graph.node(id);
+        let row = rule_for(node.domain(), node.op_type());
+        let row = row.ok_or_else(|| Refusal::new("this operator is not known to the pruner"))?;
+        row.rule.signature(&self.view(graph, id))
+    }
+
+    /// A node as its rule sees it.
+    pub fn view<'a>(&'a self, graph: &'a Graph, id: NodeId) -> NodeView<'a> {
+        let node = graph.node(id);
+        let inputs = node.inputs.iter().take(node.input_count).map(|input| {
+            input.map(|value| InputView {
+                shape: self.shape(value),
+                constant: graph.value(value).constant().map(|c| c.tensor.as_ref()),
+                integers: self.integers[value.0 as usize].clone(),
+                axes: self.axes[value.0 as usize].as_deref(),
+            })
+        });
+        let inputs = inputs.collect();
+        NodeView { node, inputs, outputs: node.outputs.len(), symbols: &self.symbols, space: Some(&self.space) }
+    }
+
+    /// Gives graph inputs and constants their axes.
+    fn source(&mut self, graph: &Graph, id: ValueId, declared: &HashMap<&str, &TypeProto>) {
+        let value = graph.value(id);
+        let index = id.0 as usize;
+        match &value.source {
+            Source::Input(_) => {
+                let lock = self.reason(None, Some(id), "graph input");
+                self.axes[index] = self.declared_axes(value.name, declared, lock);
+            }
+            Source::Constant(constant) => {
+                let extents: Option<Vec<usize>> =
+                    constant.tensor.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
+                self.axes[index] = extents.map(|extents| {
+                    extents.into_iter().map(|e| self.space.atom(Extent::from(e))).collect()
+                });
+                self.integers[index] = Integers::from_tensor(&constant.tensor);
+            }
+            Source::OpaqueConstant | Source::Node(..) => {}
+        }
+    }
+
+    fn node(&mut self, graph: &Graph, id: NodeId, declared: &HashMap<&str, &TypeProto>) {
+        let node = graph.node(id);
+        let row = rule_for(node.domain(), node.op_type());
+        let outcome = match row {
+            None => Err(Refusal::new("this operator is not known to the pruner")),
+            Some(row) => self.describe(graph, id, row),
+        };
+        // What a subgraph captures keeps its meaning only if it does not change.
+        for captured in node.inputs.iter().skip(node.input_count).flatten() {
+            self.lock_value(*captured, Some(id), "read inside a subgraph");
+        }
+        if let Err(Refusal(why)) = outcome {
+            for input in node.inputs.iter().flatten() {
+                self.lock_value(*input, Some(id), &why);
+            }
+            for output in node.outputs.iter().flatten() {
+                let lock = self.reason(Some(id), Some(*output), &why);
+                self.axes[output.0 as usize] = self.declared_axes(graph.value(*output).name, declared, lock);
+            }
+            self.opaque[id.0 as usize] = Some(why);
+        }
+    }
+
+    /// Asks the rule and applies what it says.
+    fn describe(&mut self, graph: &Graph, id: NodeId, row: &Row) -> Result<(), Refusal> {
+        let (signature, integers) = {
+            let view = self.view(graph, id);
+            (row.rule.signature(&view)?, row.rule.evaluate(&view))
+        };
+        self.apply(graph, id, &signature)?;
+        let outputs: Vec<Option<Vec<Extent>>> =
+            graph.node(id).outputs.iter().map(|o| o.and_then(|value| self.shape(value))).collect();
+        let macs = row.rule.macs(&self.view(graph, id), &outputs);
+        self.macs[id.0 as usize] = macs;
+        if let Some(integers) = integers {
+            for (output, integers) in graph.node(id).outputs.iter().zip(integers) {
+                if let Some(output) = output {
+                    self.integers[output.0 as usize] = integers;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a reason and gives its id.
+    fn reason(&mut self, node: Option<NodeId>, value: Option<ValueId>, why: &str) -> LockId {
+        let id = LockId(u32::try_from(self.locks.len()).unwrap_or(u32::MAX));
+        self.locks.push(Lock { why: why.to_owned(), node, value });
+        id
+    }
+
+    /// Locks every axis of a value.
+    fn lock_value(&mut self, value: ValueId, node: Option<NodeId>, why: &str) {
+        let axes = self.axes[value.0 as usize].clone().unwrap_or_default();
+        for axis in axes {
+            self.lock_axis(axis, node, Some(value), why);
+        }
+    }
+
+    /// Locks one axis, unless it is locked as a whole.
+    fn lock_axis(&mut self, axis: Expr, node: Option<NodeId>, value: Option<ValueId>, why: &str) {
+        if !self.space.is_locked(axis) {
+            let lock = self.reason(node, value, why);
+            self.space.lock(axis, lock);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Operators: what each one says about its axes. The only place that names operator types.
+//!
+//! One small file per family, one row per operator in [`RULES`]. A rule is stateless: it describes, it never walks the
+//! graph and never touches weights. Anything without a row is opaque: all axes locked, with that reason.
+//! The laws for writing a rule are in README.md beside this file.
+
+mod conv;
+mod elementwise;
+mod integers;
+mod signature;
+mod table;
+mod view;
+
+use std::collections::BTreeMap;
+
+pub use integers::{Integers, MAX_ENTRIES};
+pub use signature::{Letter, Signature, Term, TensorTerms};
+pub use table::{RULES, rule_for};
+pub use view::{Extents, InputView, NodeView, normalise_axis};
+
+use crate::axes::Extent;
+use crate::kept::Indices;
+
+/// Why a rule cannot describe a node: a sentence that ends up as the reason of a lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal(pub String);
+
+impl Refusal {
+    /// A refusal with its reason.
+    pub fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self(why)
+    }
+}
+
+/// The result of asking a rule.
+pub type Refused<T> = Result<T, Refusal>;
+
+/// What pruning must know about one operator.
+pub trait Rule: Sync {
+    /// How the axes of the inputs and outputs correspond; the extents of the output terms are the output shape.
+    ///
+    /// # Errors
+    /// A refusal: the node is then opaque.
+    fn signature(&self, node: &NodeView) -> Refused<Signature>;
+
+    /// Attributes and shape constants that must change once axes are shorter. Weights are sliced by `rewrite`.
+    ///
+    /// # Errors
+    /// A refusal if the call cannot be spelled any more; pruning then stops with an error.
+    fn patch(&self, _before: &NodeView, _change: &Change) -> Refused<Vec<Edit>> {
+        Ok(Vec::new())
+    }
+
+    /// Multiply-accumulates of one run, with these input shapes and outputs. Data movement costs nothing.
+    fn macs(&self, _node: &NodeView, _outputs: &[Option<Vec<Extent>>]) -> Option<Extent> {
+        None
+    }
+
+    /// Integer outputs of shape arithmetic, where the inputs tell them.
+    fn evaluate(&self, _node: &NodeView) -> Option<Vec<Option<Integers>>> {
+        None
+    }
+}
+
+/// One row of the table of operators.
+pub struct Row {
+    /// The operator's domain (`""` = ai.onnx).
+    pub domain: &'static str,
+    /// The operator's name.
+    pub op_type: &'static str,
+    /// Its rule.
+    pub rule: &'static dyn Rule,
+    /// Input slots that hold shapes, axes or indices; `patch` keeps them right. Any other integer input is data.
+    pub shape_inputs: &'static [usize],
+    /// One sentence for docs/operators.md: what may shrink, what is locked.
+    pub note: &'static str,
+}
+
+/// What has become of a node's tensors.
+pub struct Change<'a> {
+    /// The node in the pruned model: shapes, constants and shape arithmetic after pruning.
+    pub after: &'a NodeView<'a>,
+    /// The output shapes in the original model; `None` where the rank is unknown.
+    pub outputs_before: &'a [Option<Vec<Extent>>],
+    /// The output shapes in the pruned model.
+    pub outputs_after: &'a [Option<Vec<Extent>>],
+    /// Kept indices by (input slot, axis), for axes that got shorter.
+    pub input_kept: &'a BTreeMap<(usize, usize), Indices>,
+    /// Kept indices by (output slot, axis), for axes that got shorter.
+    pub output_kept: &'a BTreeMap<(usize, usize), Indices>,
+}
+
+/// One change to one node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// An integer attribute gets a value.
+    Int(&'static str, i64),
+    /// A list attribute gets values.
+    Ints(&'static str, Vec<i64>),
+    /// Input `slot` becomes (or is added as) a constant vector of integers, of the type it had (int64 if it is new).
+    Constant(usize, Vec<i64>),
+    /// Some entries of input `slot`, a vector computed when the model runs, are overridden: (index, value).
+    Entries(usize, Vec<(usize, i64)>),
+    /// Output `slot` is multiplied by a factor.
+    Scale(usize, f64),
+}

@@ -1,0 +1,252 @@
+//! A small text form of models, for fixtures, tests and bug reports.
+//!
+//! ```text
+//! # Two convolutions joined.            comments start with #
+//! opset 17                              optional; 17 is the default
+//! in x [1,3,8,8]                        a float input; a type may stand before the shape: in ids int64 [n,16]
+//! a = Conv(x, w[4,3,3,3], b[4], pads=[1,1,1,1])   w, b: float initializers with seeded random values
+//! b = Reshape(a, {1,-1,8})              {..}: an int64 constant; named: s{1,-1,8}
+//! c = Mul(b, <0.5>)                     <..>: a float constant, a scalar if it is one number
+//! d, e = Split(c, axis=1)               several outputs
+//! f = com.microsoft.FastGelu(_, d)      `_` leaves an input out; a dotted prefix is the domain
+//! out f, e
+//! ```
+//!
+//! Invariants: parsing is deterministic; random values depend on the tensor's name alone and are never repeated, so
+//! that a wrong slice shows.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::proto::onnx::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto, type_proto,
+};
+use crate::{Error, Result};
+
+/// Reads a model from its text form.
+///
+/// # Errors
+/// The line that is not understood.
+pub fn parse(text: &str) -> Result<ModelProto> {
+    let mut model = ModelProto { ir_version: Some(8), ..Default::default() };
+    let mut graph = GraphProto { name: Some("text".to_owned()), ..Default::default() };
+    let mut opset = 17;
+    for line in text.lines() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if line.is_empty() {
+            continue;
+        }
+        let wrong = || Error::input(format!("not understood: `{line}`"));
+        if let Some(version) = line.strip_prefix("opset ") {
+            opset = version.trim().parse().map_err(|_| wrong())?;
+        } else if let Some(rest) = line.strip_prefix("in ") {
+            graph.input.push(input(rest).ok_or_else(wrong)?);
+        } else if let Some(names) = line.strip_prefix("out ") {
+            graph.output.extend(names.split(',').map(|n| declaration(n.trim(), DataType::Float, None)));
+        } else {
+            node(line, &mut graph).ok_or_else(wrong)?;
+        }
+    }
+    let mut domains: Vec<String> = graph.node.iter().map(|n| n.domain().to_owned()).collect();
+    domains.push(String::new());
+    domains.sort();
+    domains.dedup();
+    model.opset_import = domains
+        .into_iter()
+        .map(|domain| {
+            let version = if domain.is_empty() { opset } else { 1 };
+            OperatorSetIdProto { domain: Some(domain), version: Some(version) }
+        })
+        .collect();
+    model.graph = Some(graph);
+    Ok(model)
+}
+
+/// A declaration without or with a shape; dimensions that are no numbers are `dim_param`s.
+fn declaration(name: &str, data_type: DataType, dims: Option<&str>) -> ValueInfoProto {
+    let shape = dims.map(|dims| TensorShapeProto {
+        dim: split(dims)
+            .iter()
+            .map(|d| {
+                use tensor_shape_proto::{Dimension, dimension::Value};
+                let value = d.parse().map_or_else(|_| Value::DimParam(d.clone()), Value::DimValue);
+                Dimension { value: Some(value), ..Default::default() }
+            })
+            .collect(),
+    });
+    let tensor = type_proto::Tensor { elem_type: Some(data_type as i32), shape };
+    let value = Some(type_proto::Value::TensorType(tensor));
+    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { value, ..Default::default() }), ..Default::default() }
+}
+
+fn input(text: &str) -> Option<ValueInfoProto> {
+    let (head, dims) = text.split_once('[')?;
+    let mut words = head.split_whitespace();
+    let name = words.next()?;
+    let data_type = match words.next() {
+        None | Some("float") => DataType::Float,
+        Some("int64") => DataType::Int64,
+        Some("int32") => DataType::Int32,
+        Some("bool") => DataType::Bool,
+        Some(_) => return None,
+    };
+    Some(declaration(name, data_type, Some(dims.strip_suffix(']')?)))
+}
+
+fn node(line: &str, graph: &mut GraphProto) -> Option<()> {
+    let (outputs, call) = line.split_once('=')?;
+    let (operator, arguments) = call.trim().split_once('(')?;
+    let arguments = arguments.strip_suffix(')')?;
+    let (domain, op_type) = operator.rsplit_once('.').unwrap_or(("", operator));
+    let mut node = NodeProto {
+        op_type: Some(op_type.to_owned()),
+        domain: (!domain.is_empty()).then(|| domain.to_owned()),
+        output: outputs.split(',').map(|o| o.trim().to_owned()).collect(),
+        ..Default::default()
+    };
+    for (index, argument) in split(arguments).iter().enumerate() {
+        match argument.split_once('=') {
+            Some((name, value)) => node.attribute.push(attribute(name.trim(), value.trim())?),
+            None => {
+                let fresh = format!("{}.{index}", node.output.first()?);
+                node.input.push(operand(argument, fresh, graph)?);
+            }
+        }
+    }
+    graph.node.push(node);
+    Some(())
+}
+
+/// An input of a node: a name, or a constant that becomes an initializer.
+fn operand(text: &str, fresh: String, graph: &mut GraphProto) -> Option<String> {
+    if text == "_" {
+        return Some(String::new());
+    }
+    let Some(at) = text.find(['[', '{', '<']) else { return Some(text.to_owned()) };
+    let (name, body) = text.split_at(at);
+    let name = if name.is_empty() { fresh } else { name.to_owned() };
+    let inner = body.get(1..body.len().checked_sub(1)?)?;
+    let items = split(inner);
+    let mut tensor = TensorProto { name: Some(name.clone()), ..Default::default() };
+    match body.get(..1)? {
+        "[" => {
+            let dims: Option<Vec<i64>> = items.iter().map(|i| i.parse().ok()).collect();
+            tensor.dims = dims?;
+            let count = tensor.dims.iter().try_fold(1usize, |n, d| n.checked_mul(usize::try_from(*d).ok()?))?;
+            tensor.data_type = Some(DataType::Float as i32);
+            tensor.raw_data = Some(random_values(&name, count).into());
+        }
+        "{" => {
+            let values: Option<Vec<i64>> = items.iter().map(|i| i.parse().ok()).collect();
+            tensor.dims = vec![i64::try_from(items.len()).ok()?];
+            tensor.data_type = Some(DataType::Int64 as i32);
+            tensor.int64_data = values?;
+        }
+        _ => {
+            let values: Option<Vec<f32>> = items.iter().map(|i| i.parse().ok()).collect();
+            tensor.float_data = values?;
+            if tensor.float_data.len() != 1 {
+                tensor.dims = vec![i64::try_from(items.len()).ok()?];
+            }
+            tensor.data_type = Some(DataType::Float as i32);
+        }
+    }
+    graph.initializer.push(tensor);
+    Some(name)
+}
+
+/// Values in ±(0.1 … 1.1), seeded by the name; positive where the name says it is a variance or a scale.
+fn random_values(name: &str, count: usize) -> Vec<u8> {
+    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let positive = name.contains("var") || name.contains("scale");
+    let value = |r: u32| {
+        let magnitude = 0.1 + (r >> 1) as f32 / (u32::MAX >> 1) as f32;
+        if positive || r & 1 == 0 { magnitude } else { -magnitude }
+    };
+    (0..count).flat_map(|_| value(random.next_u32()).to_le_bytes()).collect()
+}
+
+fn attribute(name: &str, value: &str) -> Option<AttributeProto> {
+    let mut attribute = AttributeProto { name: Some(name.to_owned()), ..Default::default() };
+    let kind = if let Some(list) = value.strip_prefix('[').and_then(|v| v.strip_suffix(']')) {
+        let items = split(list);
+        if items.iter().any(|i| i.contains('.')) {
+            attribute.floats = items.iter().map(|i| i.parse().ok()).collect::<Option<_>>()?;
+            AttributeType::Floats
+        } else {
+            attribute.ints = items.iter().map(|i| i.parse().ok()).collect::<Option<_>>()?;
+            AttributeType::Ints
+        }
+    } else if let Some(text) = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')) {
+        attribute.s = Some(text.as_bytes().to_vec());
+        AttributeType::String
+    } else if let Ok(integer) = value.parse() {
+        attribute.i = Some(integer);
+        AttributeType::Int
+    } else {
+        attribute.f = Some(value.parse().ok()?);
+        AttributeType::Float
+    };
+    attribute.r#type = Some(kind as i32);
+    Some(attribute)
+}
+
+/// Splits at commas that stand outside brackets and quotes; blanks around the parts are dropped.
+fn split(text: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    let mut part = String::new();
+    let (mut depth, mut quoted) = (0usize, false);
+    for character in text.chars() {
+        match character {
+            '"' => quoted = !quoted,
+            '[' | '{' | '<' if !quoted => depth += 1,
+            ']' | '}' | '>' if !quoted => depth = depth.saturating_sub(1),
+            ',' if depth == 0 && !quoted => {
+                parts.push(std::mem::take(&mut part).trim().to_owned());
+                continue;
+            }
+            _ => {}
+        }
+        part.push(character);
+    }
+    if !part.trim().is_empty() {
+        parts.push(part.trim().to_owned());
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_model_is_read() {
+        let model = parse(
+            "opset 13
+             in x [n,3,8,8]
+             a = Conv(x, w[4,3,3,3], _, pads=[1,1,1,1], auto_pad=\"NOTSET\") # a comment
+             b, c = Split(a, {2,2}, axis=1)
+             d = com.microsoft.FastGelu(b, <0.5>)
+             out d, c",
+        )
+        .unwrap();
+        let graph = model.graph.unwrap();
+        assert_eq!(graph.node.len(), 3);
+        assert_eq!(graph.initializer.len(), 3);
+        assert_eq!(graph.node[0].input, ["x", "w", ""]);
+        assert_eq!(graph.node[1].output, ["b", "c"]);
+        assert_eq!(graph.node[2].domain(), "com.microsoft");
+        assert_eq!(graph.initializer[2].float_data, [0.5]);
+        assert_eq!(model.opset_import.len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_model_is_refused() {
+        for text in ["x", "in x", "a = Conv", "in x [1] y"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}
