@@ -1,13 +1,17 @@
 //! Structured pruning of multi-task ONNX models with a dependency graph, exact by verification.
 
+pub mod allocate;
 pub mod axes;
 pub mod coupling;
 pub mod error;
 pub mod graph;
+pub mod groups;
 pub mod kept;
 pub mod ops;
 pub mod proto;
 
+pub mod score;
+pub mod tasks;
 pub mod text;
 
 pub use error::{Error, ErrorKind, Result};

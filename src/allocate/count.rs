@@ -1,0 +1,91 @@
+//! How many channels a group keeps: ratio, rounding and floors.
+//!
+//! Torch-Pruning keeps `int(n * (1 - ratio))`; so do we at `Multiple(1)`. Hardware likes multiples of 8, and a cut that
+//! leaves one makes models slower, so by default a group of 64 channels or more that stands on a multiple of 8 stays on
+//! one.
+
+use super::AllocateConfig;
+
+/// What kept counts are rounded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// Groups of 64 channels or more on a multiple of 8 stay on one; others are not rounded.
+    Auto,
+    /// The nearest multiple of N, at least N; groups of fewer than N channels stay whole.
+    Multiple(usize),
+}
+
+/// The groups from which on `Rounding::Auto` rounds, and to what.
+const AUTO_FROM: usize = 64;
+const AUTO_TO: usize = 8;
+
+/// How many of `extent` channels stay.
+pub fn kept_count(extent: usize, config: &AllocateConfig) -> usize {
+    if config.ratio == 0.0 {
+        return extent;
+    }
+    // 10 × (1 - 0.3) is 7, also where binary fractions make it 6.999…
+    let part = |ratio: f64| (extent as f64 * (1.0 - ratio) + 1e-9).floor() as usize;
+    let wanted = part(config.ratio);
+    let rounded = match config.rounding {
+        Rounding::Auto if extent >= AUTO_FROM && extent.is_multiple_of(AUTO_TO) => nearest(wanted, AUTO_TO),
+        Rounding::Multiple(n) if n > 1 && extent < n => extent,
+        Rounding::Multiple(n) if n > 1 => nearest(wanted, n),
+        _ => wanted,
+    };
+    let floor = config.min_channels.max(extent - (extent as f64 * config.max_ratio + 1e-9).floor() as usize).max(1);
+    rounded.max(floor).min(extent)
+}
+
+/// The nearest multiple of `n`, at least `n`; halves go up.
+fn nearest(count: usize, n: usize) -> usize {
+    ((count + n / 2) / n * n).max(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(ratio: f64, rounding: Rounding) -> AllocateConfig {
+        AllocateConfig { ratio, rounding, min_channels: 1, max_ratio: 1.0, protect: Vec::new() }
+    }
+
+    #[test]
+    fn exact_counts() {
+        for (extent, ratio, kept) in [(10, 0.3, 7), (7, 0.5, 3), (64, 0.5, 32), (3, 0.9, 1), (100, 0.0, 100), (8, 0.75, 2)] {
+            assert_eq!(kept_count(extent, &config(ratio, Rounding::Multiple(1))), kept, "{extent} at {ratio}");
+        }
+    }
+
+    #[test]
+    fn rounded_counts() {
+        for (extent, ratio, rounding, kept) in [
+            (64, 0.3, Rounding::Auto, 48),
+            (60, 0.3, Rounding::Auto, 42),
+            (65, 0.5, Rounding::Auto, 32),
+            (96, 0.97, Rounding::Auto, 8),
+            (20, 0.5, Rounding::Multiple(8), 8),
+            (6, 0.5, Rounding::Multiple(8), 6),
+        ] {
+            assert_eq!(kept_count(extent, &config(ratio, rounding)), kept, "{extent} at {ratio}");
+        }
+    }
+
+    #[test]
+    fn floors_hold_and_more_is_never_kept_at_a_higher_ratio() {
+        for rounding in [Rounding::Auto, Rounding::Multiple(1), Rounding::Multiple(8)] {
+            for extent in 1..200 {
+                let mut last = extent;
+                for step in 0..100 {
+                    let mut config = config(f64::from(step) / 100.0, rounding);
+                    config.min_channels = 4;
+                    config.max_ratio = 0.8;
+                    let kept = kept_count(extent, &config);
+                    assert!(kept <= last, "{extent} at {step} %: {kept} after {last}");
+                    assert!(kept >= extent.min(4) && kept * 10 >= extent * 2 - 9);
+                    last = kept;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Allocation: scores and a budget become a plan, the kept indices of every group.
+//!
+//! Uniform so far: the same fraction of every prunable group goes. Invariants: a group never falls below the floor
+//! (`min_channels`, `1 - max_ratio`, one channel); of two nested groups one stays whole; ties go to the lower index, so
+//! the plan is a function of its inputs.
+
+mod count;
+mod pattern;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::axes::Expr;
+use crate::coupling::Coupling;
+use crate::graph::Graph;
+use crate::groups::Group;
+use crate::{Error, Result};
+
+pub use count::{Rounding, kept_count};
+pub use pattern::matches;
+
+/// What the user asks of an allocation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AllocateConfig {
+    /// The fraction of the channels of every prunable group that goes; 0 <= ratio < 1.
+    pub ratio: f64,
+    /// What the kept counts are rounded to.
+    pub rounding: Rounding,
+    /// No group keeps fewer channels than this.
+    pub min_channels: usize,
+    /// No group loses more than this fraction.
+    pub max_ratio: f64,
+    /// Groups that touch a node or tensor whose name matches one of these (`*` and `?`) stay whole.
+    pub protect: Vec<String>,
+}
+
+/// Why a group that could shrink stays whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// A name that the user protects.
+    Protected(String),
+    /// It is nested with another group of the same axes, which shrinks instead; its index.
+    Nested(usize),
+}
+
+/// What becomes of every group.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Kept indices by group; `None` = the group stays whole.
+    pub kept: Vec<Option<Vec<u32>>>,
+    /// Why prunable groups stay whole, by group.
+    pub held: BTreeMap<usize, Held>,
+}
+
+impl Plan {
+    /// The keep-masks of the groups that shrink, by atom.
+    pub fn masks(&self, groups: &[Group]) -> BTreeMap<Expr, Vec<bool>> {
+        let shrunk = groups.iter().zip(&self.kept).filter_map(|(group, kept)| Some((group, kept.as_ref()?)));
+        shrunk
+            .map(|(group, kept)| {
+                let mut mask = vec![false; group.extent];
+                for index in kept {
+                    if let Some(keep) = mask.get_mut(*index as usize) {
+                        *keep = true;
+                    }
+                }
+                (group.atom, mask)
+            })
+            .collect()
+    }
+}
+
+/// The same fraction of every prunable group.
+///
+/// # Errors
+/// A ratio outside [0, 1), or other numbers that make no sense.
+pub fn uniform(
+    graph: &Graph,
+    coupling: &Coupling,
+    groups: &[Group],
+    scores: &[Vec<f64>],
+    config: &AllocateConfig,
+) -> Result<Plan> {
+    check(config)?;
+    let mut plan = Plan { kept: vec![None; groups.len()], held: BTreeMap::new() };
+    for (index, group) in groups.iter().enumerate() {
+        if group.lock.is_none()
+            && let Some(name) = protected(graph, group, &config.protect)
+        {
+            plan.held.insert(index, Held::Protected(name));
+        }
+    }
+    hold_nested(coupling, groups, config, &mut plan);
+    for (index, (group, scores)) in groups.iter().zip(scores).enumerate() {
+        if group.lock.is_some() || plan.held.contains_key(&index) {
+            continue;
+        }
+        let count = kept_count(group.extent, config);
+        if count < group.extent {
+            plan.kept[index] = Some(best(scores, count));
+        }
+    }
+    Ok(plan)
+}
+
+/// The `count` indices of the highest scores, ascending.
+fn best(scores: &[f64], count: usize) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..u32::try_from(scores.len()).unwrap_or(u32::MAX)).collect();
+    let score = |i: &u32| scores.get(*i as usize).copied().filter(|s| !s.is_nan()).unwrap_or(f64::NEG_INFINITY);
+    order.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.cmp(b)));
+    order.truncate(count);
+    order.sort_unstable();
+    order
+}
+
+/// The first protected name that a group touches.
+fn protected(graph: &Graph, group: &Group, patterns: &[String]) -> Option<String> {
+    if patterns.is_empty() {
+        return None;
+    }
+    group.members.iter().find_map(|member| {
+        let node = graph.node(member.node);
+        let values = node.inputs.iter().chain(&node.outputs).flatten().map(|v| graph.value(*v).name.to_owned());
+        let mut names = values.chain([node.label()]);
+        names.find(|name| patterns.iter().any(|p| matches(p, name)))
+    })
+}
+
+/// Where one axis nests several free groups, all but one stay whole: the one that shrinks is the one that comes nearest
+/// to the fraction asked for, the innermost among equals.
+fn hold_nested(coupling: &Coupling, groups: &[Group], config: &AllocateConfig, plan: &mut Plan) {
+    for factors in crate::groups::nestings(coupling, groups) {
+        let error = |factor: &Vec<usize>| {
+            let (kept, all) = factor.iter().fold((0, 0), |(kept, all), g| {
+                let extent = groups[*g].extent;
+                (kept + kept_count(extent, config), all + extent)
+            });
+            (kept as f64 / all.max(1) as f64 - (1.0 - config.ratio)).abs()
+        };
+        let free = |factor: &&Vec<usize>, plan: &Plan| factor.iter().any(|g| !plan.held.contains_key(g));
+        let open: Vec<&Vec<usize>> = factors.iter().filter(|f| free(f, plan)).collect();
+        let Some(chosen) = open.iter().rev().min_by(|a, b| error(a).total_cmp(&error(b))) else { continue };
+        let keep: BTreeSet<usize> = chosen.iter().copied().collect();
+        let Some(first) = chosen.first().copied() else { continue };
+        for group in open.iter().flat_map(|f| f.iter()).filter(|g| !keep.contains(g)) {
+            plan.held.entry(*group).or_insert(Held::Nested(first));
+        }
+    }
+}
+
+fn check(config: &AllocateConfig) -> Result<()> {
+    let wrong = |name: &str, value: f64, range: &str| {
+        Err(Error::input(format!("{name} is {value}, it must lie in {range}")).help(format!("give --{name} a value in {range}")))
+    };
+    if !(config.ratio >= 0.0 && config.ratio < 1.0) {
+        return wrong("ratio", config.ratio, "[0, 1)");
+    }
+    if !(config.max_ratio >= 0.0 && config.max_ratio <= 1.0) {
+        return wrong("max-ratio", config.max_ratio, "[0, 1]");
+    }
+    if config.min_channels == 0 {
+        return wrong("min-channels", 0.0, "1, 2, …");
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! Groups: coupled channels as things one can prune.
+//!
+//! Every undefined atom that some activation and some constant mention is a group; its members are the (constant, axis)
+//! places that mention it. A group is prunable unless its atom is locked or has extent 1.
+//!
+//! Invariants: groups are ordered by the first node that reads a member; every member's axis has the group's atom in
+//! its expression.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::axes::{Expr, LockId, Shape};
+use crate::coupling::{Coupling, Role};
+use crate::graph::{Graph, NodeId, ValueId};
+use crate::tasks::{TaskSet, Tasks};
+
+/// One place where a group shows in a constant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The constant.
+    pub value: ValueId,
+    /// The axis of it.
+    pub axis: usize,
+    /// Who reads it.
+    pub node: NodeId,
+    /// What the axis is to the reader.
+    pub role: Role,
+}
+
+/// Channels that live and die together, index by index.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// A name for people: the first weight that produces the channels, with its axis.
+    pub name: String,
+    /// The atom.
+    pub atom: Expr,
+    /// How many channels there are.
+    pub extent: usize,
+    /// Where they show.
+    pub members: Vec<Member>,
+    /// The tasks that they feed.
+    pub tasks: TaskSet,
+    /// Why they must stay, if they must.
+    pub lock: Option<LockId>,
+}
+
+/// All groups of a model, in order.
+pub fn find(graph: &Graph, coupling: &Coupling, tasks: &Tasks) -> Vec<Group> {
+    let space = &coupling.space;
+    let mut alive: BTreeSet<Expr> = BTreeSet::new();
+    let mut seen: BTreeSet<Expr> = BTreeSet::new();
+    for id in graph.value_ids().filter(|id| graph.value(*id).constant().is_none()) {
+        for axis in coupling.axes[id.0 as usize].iter().flatten() {
+            let axis = space.resolve(*axis);
+            if seen.insert(axis) {
+                alive.extend(space.atoms(axis));
+            }
+        }
+    }
+    let mut groups: Vec<Group> = Vec::new();
+    let mut index: BTreeMap<Expr, usize> = BTreeMap::new();
+    for reading in &coupling.readings {
+        let axes = coupling.axes[reading.value.0 as usize].iter().flatten();
+        for (axis, (expr, role)) in axes.zip(&reading.roles).enumerate() {
+            for atom in space.atoms(*expr) {
+                let Some(extent) = space.extent(atom).size().filter(|n| *n > 1) else { continue };
+                if !alive.contains(&atom) {
+                    continue;
+                }
+                let at = *index.entry(atom).or_insert_with(|| {
+                    groups.push(Group {
+                        name: String::new(),
+                        atom,
+                        extent,
+                        members: Vec::new(),
+                        tasks: TaskSet::default(),
+                        lock: space.lock_of(atom),
+                    });
+                    groups.len() - 1
+                });
+                groups[at].members.push(Member { value: reading.value, axis, node: reading.node, role: *role });
+                groups[at].tasks.extend(tasks.of_node(reading.node));
+            }
+        }
+    }
+    name(graph, &mut groups);
+    groups
+}
+
+/// Names every group after the first member that produces its channels; equal names get a number.
+fn name(graph: &Graph, groups: &mut [Group]) {
+    let mut used: BTreeMap<String, usize> = BTreeMap::new();
+    for group in groups {
+        let rank = |member: &&Member| match member.role {
+            Role::Produced => 0,
+            Role::Scale => 1,
+            Role::PerChannel => 2,
+            Role::Contracted => 3,
+        };
+        let Some(member) = group.members.iter().min_by_key(rank) else { continue };
+        let base = format!("{}.{}", graph.value(member.value).name, member.axis);
+        let count = used.entry(base.clone()).or_default();
+        *count += 1;
+        group.name = if *count == 1 { base } else { format!("{base}#{count}") };
+    }
+}
+
+/// The nestings in which more than one factor may shrink: each entry lists the free groups factor by factor, outermost
+/// first. Shrinking all of them at once would remove more than was asked for.
+pub fn nestings(coupling: &Coupling, groups: &[Group]) -> Vec<Vec<Vec<usize>>> {
+    let space = &coupling.space;
+    let index: BTreeMap<Expr, usize> =
+        groups.iter().enumerate().filter(|(_, g)| g.lock.is_none()).map(|(i, g)| (g.atom, i)).collect();
+    let mut seen: BTreeSet<Expr> = BTreeSet::new();
+    let mut nestings: BTreeSet<Vec<Vec<usize>>> = BTreeSet::new();
+    for axis in coupling.axes.iter().flatten().flatten() {
+        let mut stack = vec![space.resolve(*axis)];
+        while let Some(expr) = stack.pop() {
+            if !seen.insert(expr) {
+                continue;
+            }
+            match space.shape(expr) {
+                Shape::Sum(terms) => stack.extend(terms),
+                Shape::Product(factors) => {
+                    let free = |f: &Expr| -> Vec<usize> {
+                        space.atoms(*f).iter().filter_map(|a| index.get(a).copied()).collect()
+                    };
+                    let free: Vec<Vec<usize>> = factors.iter().map(free).filter(|f| !f.is_empty()).collect();
+                    if free.len() > 1 {
+                        nestings.insert(free);
+                    }
+                    stack.extend(factors);
+                }
+                Shape::Atom | Shape::One => {}
+            }
+        }
+    }
+    nestings.into_iter().collect()
+}

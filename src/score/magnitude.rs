@@ -1,0 +1,146 @@
+//! Magnitude: |w|^p summed per channel, mean over the members of a group.
+//!
+//! DepGraph (Fang et al., CVPR 2023, arXiv 2301.12900), section 3.3 without its sparse training: rows count where a
+//! weight produces the channels, columns where it contracts them, gammas of normalisations once. `bn-scale` is Network
+//! Slimming (Liu et al., ICCV 2017, arXiv 1708.06519): gammas only.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+
+use super::marginal::marginals;
+use super::{Criterion, ScoreInput};
+use crate::coupling::Role;
+use crate::graph::ValueId;
+use crate::groups::{Group, Member};
+use crate::{Error, Result};
+
+pub(super) struct Magnitude {
+    /// The exponent, 1 or 2.
+    pub(super) power: u32,
+    /// Only gammas count, where a group has any.
+    pub(super) scales_only: bool,
+}
+
+impl Criterion for Magnitude {
+    fn score(&self, input: &ScoreInput) -> Result<Vec<Vec<f64>>> {
+        let counted: Vec<Vec<&Member>> = input.groups.iter().map(|group| self.counted(group)).collect();
+        let mut axes: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
+        for member in counted.iter().flatten() {
+            let list = axes.entry(member.value).or_default();
+            if !list.contains(&member.axis) {
+                list.push(member.axis);
+            }
+        }
+        let sums: Result<BTreeMap<(ValueId, usize), Vec<f64>>> = axes
+            .into_par_iter()
+            .map(|(value, axes)| {
+                let constant = input.graph.value(value).constant();
+                let constant = constant.ok_or_else(|| Error::input("a member is no constant"))?;
+                let sums = marginals(&constant.tensor, &axes, self.power)?;
+                Ok(axes.into_iter().zip(sums).map(|(axis, sum)| ((value, axis), sum)).collect::<Vec<_>>())
+            })
+            .collect::<Result<Vec<_>>>()
+            .map(|lists| lists.into_iter().flatten().collect());
+        let sums = sums?;
+        let (space, all_axes) = (&input.coupling.space, &input.coupling.axes);
+        let importance = |(group, members): (&Group, &Vec<&Member>)| {
+            let mut total = vec![0.0; group.extent];
+            for member in members {
+                let Some(sum) = sums.get(&(member.value, member.axis)) else { continue };
+                let axes = all_axes[member.value.0 as usize].as_ref();
+                let Some(expr) = axes.and_then(|a| a.get(member.axis)) else { continue };
+                space.positions(*expr, group.atom, &mut |position, index| {
+                    if let (Some(total), Some(cost)) = (total.get_mut(index), sum.get(position)) {
+                        *total += cost;
+                    }
+                });
+            }
+            total.iter_mut().for_each(|t| *t /= members.len().max(1) as f64);
+            total
+        };
+        Ok(input.groups.par_iter().zip(&counted).map(importance).collect())
+    }
+}
+
+impl Magnitude {
+    /// The members that count, each constant's axis once however often it is read.
+    fn counted<'g>(&self, group: &'g Group) -> Vec<&'g Member> {
+        if group.lock.is_some() {
+            return Vec::new();
+        }
+        let pick = |roles: &[Role]| {
+            let mut seen = std::collections::BTreeSet::new();
+            let members = group.members.iter().filter(|m| roles.contains(&m.role));
+            members.filter(|m| seen.insert((m.value, m.axis))).collect::<Vec<_>>()
+        };
+        let scales = pick(&[Role::Scale]);
+        if self.scales_only && !scales.is_empty() {
+            return scales;
+        }
+        let weights = pick(&[Role::Produced, Role::Contracted, Role::Scale]);
+        if weights.is_empty() { pick(&[Role::PerChannel]) } else { weights }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{ScoreInput, criterion};
+    use crate::coupling::Coupling;
+    use crate::graph::Graph;
+    use crate::proto::onnx::ModelProto;
+    use crate::proto::tensor;
+    use crate::tasks::Tasks;
+    use crate::{groups, text};
+
+    /// conv1 [3,2] = [[1,0],[2,1],[0,.5]], gamma = [1,.5,2], conv2 [2,3] = [[1,0,2],[0,3,1]].
+    fn model() -> ModelProto {
+        let mut model = text::parse(
+            "in x [1,2,1,1]
+             a = Conv(x, w1[3,2,1,1])
+             b = BatchNormalization(a, gamma[3], beta[3], mean[3], var[3])
+             y = Conv(b, w2[2,3,1,1])
+             out y",
+        )
+        .unwrap();
+        let values: [(&str, &[f32]); 3] = [
+            ("w1", &[1., 0., 2., 1., 0., 0.5]),
+            ("gamma", &[1., 0.5, 2.]),
+            ("w2", &[1., 0., 2., 0., 3., 1.]),
+        ];
+        for (name, values) in values {
+            let graph = model.graph.as_mut().unwrap();
+            let slot = graph.initializer.iter_mut().find(|t| t.name() == name).unwrap();
+            *slot = tensor::from_f32(name, slot.dims.clone(), values);
+        }
+        model
+    }
+
+    fn score(name: &str) -> Vec<f64> {
+        let model = model();
+        let graph = Graph::new(&model).unwrap();
+        let coupling = Coupling::of(&graph);
+        let tasks = Tasks::of(&graph, &[]).unwrap();
+        let groups = groups::find(&graph, &coupling, &tasks);
+        let input = ScoreInput { graph: &graph, coupling: &coupling, groups: &groups, seed: 0 };
+        let scores = criterion(name).unwrap().criterion.score(&input).unwrap();
+        let free = groups.iter().position(|g| g.lock.is_none()).unwrap();
+        scores[free].clone()
+    }
+
+    #[test]
+    fn depgraph_worked_numbers() {
+        let l2 = score("l2");
+        let expected = [1.0, 4.75, 37.0 / 12.0];
+        assert!(l2.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{l2:?}");
+        let mean = l2.iter().sum::<f64>() / 3.0;
+        let normalised: Vec<String> = l2.iter().map(|v| format!("{:.4}", v / mean)).collect();
+        assert_eq!(normalised, ["0.3396", "1.6132", "1.0472"]);
+    }
+
+    #[test]
+    fn scales_alone() {
+        assert_eq!(score("bn-scale"), [1.0, 0.5, 2.0]);
+    }
+}

@@ -1,0 +1,122 @@
+//! Marginals: the sum of |w|^p over everything but one axis, for several axes in one pass over the weights.
+//!
+//! Weights are read in place (raw bytes, unaligned) and touched once where axes 0 and 1 are asked for, as they are for
+//! nearly every weight. Invariants: f64 accumulation in a fixed order of blocks, so that the result does not depend on
+//! the number of threads.
+
+use rayon::prelude::*;
+
+use crate::proto::onnx::{TensorProto, tensor_proto::DataType};
+use crate::proto::tensor;
+use crate::{Error, Result};
+
+/// Rows are summed in blocks of about this many elements.
+const BLOCK: usize = 1 << 18;
+
+/// |w|^p summed over all axes but one, for every axis in `axes`; `power` is 1 or 2. Shapes: one vector of the axis's
+/// extent per entry of `axes`. Integer weights count with their stored values.
+///
+/// # Errors
+/// A tensor that cannot be read, with its name.
+pub(super) fn marginals(tensor: &TensorProto, axes: &[usize], power: u32) -> Result<Vec<Vec<f64>>> {
+    let dims: Option<Vec<usize>> = tensor.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
+    let dims = dims.ok_or_else(|| Error::input("a dimension is negative").tensor(tensor.name()))?;
+    let cost = move |w: f32| {
+        let w = f64::from(w).abs();
+        if power == 2 { w * w } else { w }
+    };
+    if tensor.data_type() == DataType::Float as i32 {
+        let raw = tensor::raw_bytes(tensor)?;
+        let at = |i: usize| match raw.get(4 * i..4 * i + 4) {
+            Some([a, b, c, d]) => cost(f32::from_le_bytes([*a, *b, *c, *d])),
+            _ => 0.0,
+        };
+        let run = |from: usize, to: usize| {
+            let bytes = raw.get(4 * from..4 * to).unwrap_or_default();
+            bytes.chunks_exact(4).map(|c| cost(f32::from_le_bytes([c[0], c[1], c[2], c[3]]))).sum()
+        };
+        return Ok(sums(&dims, axes, &at, &run));
+    }
+    let values: Vec<f32> = match tensor::to_f32(tensor) {
+        Ok(values) => values,
+        Err(_) => tensor::to_i64(tensor)?.into_iter().map(|v| v as f32).collect(),
+    };
+    let at = |i: usize| values.get(i).copied().map_or(0.0, cost);
+    let run = |from: usize, to: usize| values.get(from..to).unwrap_or_default().iter().copied().map(cost).sum();
+    Ok(sums(&dims, axes, &at, &run))
+}
+
+/// `at(i)` is the cost of element i, `run(i, j)` that of elements i..j.
+fn sums(
+    dims: &[usize],
+    axes: &[usize],
+    at: &(dyn Fn(usize) -> f64 + Sync),
+    run: &(dyn Fn(usize, usize) -> f64 + Sync),
+) -> Vec<Vec<f64>> {
+    let extent = |axis: usize| dims.get(axis).copied().unwrap_or(1);
+    let (rows, columns) = (extent(0), extent(1));
+    let inner: usize = dims.iter().skip(2).product();
+    let width = columns * inner;
+    if rows * width == 0 {
+        return axes.iter().map(|a| vec![0.0; extent(*a)]).collect();
+    }
+    let block = (BLOCK / width.max(1)).max(1);
+    let blocks: Vec<(Vec<f64>, Vec<f64>)> = (0..rows.div_ceil(block))
+        .into_par_iter()
+        .map(|b| {
+            let (first, last) = (b * block, ((b + 1) * block).min(rows));
+            let mut by_row = vec![0.0; last - first];
+            let mut by_column = vec![0.0; columns];
+            for row in first..last {
+                for (column, sum) in by_column.iter_mut().enumerate() {
+                    let start = row * width + column * inner;
+                    let cost = if inner == 1 { at(start) } else { run(start, start + inner) };
+                    *sum += cost;
+                    by_row[row - first] += cost;
+                }
+            }
+            (by_row, by_column)
+        })
+        .collect();
+    axes.iter()
+        .map(|axis| match axis {
+            0 => blocks.iter().flat_map(|(by_row, _)| by_row.iter().copied()).collect(),
+            1 => blocks.iter().fold(vec![0.0; columns], |mut all, (_, by_column)| {
+                all.iter_mut().zip(by_column).for_each(|(a, b)| *a += b);
+                all
+            }),
+            _ => later_axis(dims, *axis, run),
+        })
+        .collect()
+}
+
+/// An axis behind the second: a pass of its own, for the few weights that have channels there.
+fn later_axis(dims: &[usize], axis: usize, run: &(dyn Fn(usize, usize) -> f64 + Sync)) -> Vec<f64> {
+    let extent = dims.get(axis).copied().unwrap_or(1);
+    let outer: usize = dims.iter().take(axis).product();
+    let inner: usize = dims.iter().skip(axis + 1).product();
+    (0..extent)
+        .into_par_iter()
+        .map(|i| (0..outer).map(|o| run((o * extent + i) * inner, (o * extent + i + 1) * inner)).sum())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_axis_sums_over_the_others() {
+        let values: Vec<f32> = (0..24).map(|i| i as f32 - 5.0).collect();
+        let tensor = tensor::from_f32("w", vec![2, 3, 4], &values);
+        let found = marginals(&tensor, &[0, 1, 2], 2).unwrap();
+        for (axis, extent, stride) in [(0, 2, 12), (1, 3, 4), (2, 4, 1)] {
+            for i in 0..extent {
+                let expected: f64 =
+                    values.iter().enumerate().filter(|(p, _)| p / stride % extent == i).map(|(_, v)| f64::from(v * v)).sum();
+                assert!((found[axis][i] - expected).abs() < 1e-9, "axis {axis}, index {i}");
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Scores: one importance per channel of every group.
+//!
+//! Group importance as DepGraph defines it (arXiv 2301.12900; reference: Torch-Pruning `GroupMagnitudeImportance`):
+//! every weight member gives one number per channel, the group's importance is their mean. Rows, columns and gammas
+//! count; biases and statistics do not. One file per criterion, one row in [`CRITERIA`].
+
+mod magnitude;
+mod marginal;
+mod random;
+
+use crate::coupling::Coupling;
+use crate::graph::Graph;
+use crate::groups::Group;
+use crate::{Error, Result};
+
+/// What a criterion may look at.
+pub struct ScoreInput<'a> {
+    /// The graph with its constants.
+    pub graph: &'a Graph<'a>,
+    /// The axes.
+    pub coupling: &'a Coupling,
+    /// The groups to score.
+    pub groups: &'a [Group],
+    /// The seed of everything random.
+    pub seed: u64,
+}
+
+/// A way to tell how much each channel matters.
+pub trait Criterion: Sync {
+    /// One importance per channel of every group, in group order; higher stays longer.
+    ///
+    /// # Errors
+    /// A constant that cannot be read.
+    fn score(&self, input: &ScoreInput) -> Result<Vec<Vec<f64>>>;
+}
+
+/// One row of the table of criteria.
+pub struct CriterionRow {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// The criterion.
+    pub criterion: &'static dyn Criterion,
+    /// What it is and where it comes from, in one sentence.
+    pub note: &'static str,
+}
+
+/// All criteria, in the order in which they are listed.
+pub static CRITERIA: &[CriterionRow] = &[
+    CriterionRow {
+        name: "l2",
+        criterion: &magnitude::Magnitude { power: 2, scales_only: false },
+        note: "sum of squared weights of a channel, mean over the members of its group (DepGraph, arXiv 2301.12900)",
+    },
+    CriterionRow {
+        name: "l1",
+        criterion: &magnitude::Magnitude { power: 1, scales_only: false },
+        note: "sum of absolute weights of a channel, mean over the members of its group (DepGraph, arXiv 2301.12900)",
+    },
+    CriterionRow {
+        name: "bn-scale",
+        criterion: &magnitude::Magnitude { power: 1, scales_only: true },
+        note: "absolute gamma of the normalisations of a group (Network Slimming, arXiv 1708.06519); groups without one are scored by l1",
+    },
+    CriterionRow {
+        name: "random",
+        criterion: &random::Random,
+        note: "seeded random numbers: the baseline every other criterion must beat",
+    },
+];
+
+/// The criterion of a name.
+///
+/// # Errors
+/// An unknown name; the message lists the known ones.
+pub fn criterion(name: &str) -> Result<&'static CriterionRow> {
+    CRITERIA.iter().find(|row| row.name == name).ok_or_else(|| {
+        let names: Vec<&str> = CRITERIA.iter().map(|row| row.name).collect();
+        Error::input(format!("there is no criterion `{name}`")).help(format!("choose one of {}", names.join(", ")))
+    })
+}
