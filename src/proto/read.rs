@@ -36,7 +36,7 @@ pub struct ModelFile {
 ///
 /// Errors name the file, what is wrong with it and what to do.
 pub fn read(path: &Path) -> Result<ModelFile> {
-    let bytes = map_file(path, "ONNX file")?;
+    let bytes = map_file(path, "an ONNX file")?;
     let mut model = decode(bytes.clone()).map_err(|error| error.file(path))?;
     let as_i64 = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
     let length_change = as_i64(model.encoded_len()) - as_i64(bytes.len());
