@@ -10,7 +10,7 @@ use bytes::Bytes;
 use onnx_mtprune::proto::onnx::attribute_proto::AttributeType;
 use onnx_mtprune::proto::onnx::tensor_proto::{DataLocation, DataType, Segment};
 use onnx_mtprune::proto::onnx::*;
-use onnx_mtprune::proto::{ExternalStyle, Output, Slice, WriteOptions, read, tensor, write};
+use onnx_mtprune::proto::{ExternalStyle, Output, Slice, WriteOptions, decode, read, tensor, write};
 use prost::Message;
 
 fn entry(key: &str, value: &str) -> StringStringEntryProto {
@@ -442,6 +442,36 @@ fn unreadable_files_are_explained() {
     assert!(error.contains("absent.onnx: no such file; check the path"), "{error}");
     let error = read(folder.path()).unwrap_err().to_string();
     assert!(error.contains("is a folder, not an ONNX file"), "{error}");
+}
+
+#[test]
+fn damaged_files_never_panic_and_decodable_ones_are_written_as_prost_would() {
+    use rand_chacha::rand_core::{RngCore, SeedableRng};
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(11);
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("out.onnx");
+    let whole = everything().encode_to_vec();
+    let (mut decoded, mut written) = (0, 0);
+    for _ in 0..5000 {
+        let mut bytes = whole.clone();
+        for _ in 0..=random.next_u32() % 3 {
+            let at = random.next_u32() as usize % bytes.len();
+            bytes[at] = random.next_u32() as u8;
+        }
+        let Ok(model) = decode(Bytes::from(bytes)) else { continue };
+        decoded += 1;
+        for tensor in &model.graph.as_ref().unwrap().initializer {
+            // Any answer will do, as long as there is one.
+            let _ = (tensor::raw_bytes(tensor), tensor::to_f32(tensor), tensor::to_i64(tensor));
+        }
+        let expected = model.encode_to_vec();
+        if decoded % 50 == 0 && write(&Output { model, slices: BTreeMap::new() }, &to, &WriteOptions::default()).is_ok()
+        {
+            written += 1;
+            assert!(fs::read(&to).unwrap() == expected);
+        }
+    }
+    assert!(decoded > 1000 && written > 10, "{decoded} decoded, {written} written");
 }
 
 #[test]

@@ -35,8 +35,8 @@ pub(crate) fn map_file(path: &Path, kind: &str) -> Result<Bytes> {
         return Ok(Bytes::new());
     }
     let file = File::open(path).map_err(failed)?;
-    // SAFETY: the map is read-only and lives as long as the `Bytes` that owns it. Its contents change only if another process writes
-    // into the file meanwhile; this program never does (see the header).
+    // SAFETY: the map is read-only and lives as long as the `Bytes` that owns it. Its contents change only if another
+    // process writes into the file meanwhile; this program never does (see the header).
     #[allow(unsafe_code)]
     let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
     Ok(Bytes::from_owner(map))

@@ -25,8 +25,8 @@ pub struct ModelFile {
     /// How many bytes shorter the file gets when it is encoded again: fields that are newer than the schema of this program and
     /// would be dropped. 0 when nothing would be.
     pub unknown_bytes: u64,
-    /// Encoded length minus file length. Not 0 means that re-encoding changes the length: fields unknown to this program are dropped,
-    /// or another tool encoded the same content in another way (packed shapes, padded numbers).
+    /// Encoded length minus file length. Not 0 means that re-encoding changes the length: fields unknown to this program
+    /// are dropped, or another tool encoded the same content in another way (packed shapes, padded numbers).
     pub length_change: i64,
     /// True when a tensor's data lies in another file.
     pub has_external: bool,
