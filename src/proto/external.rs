@@ -106,7 +106,7 @@ impl Folder<'_> {
         if let Some(bytes) = self.files.get(&canonical) {
             return Ok(bytes.clone());
         }
-        let bytes = map_file(&canonical, "data file")?;
+        let bytes = map_file(&canonical, "a data file")?;
         self.files.insert(canonical, bytes.clone());
         Ok(bytes)
     }

@@ -72,7 +72,9 @@ impl Payload<'_> {
 /// One initializer of the main graph as it goes into the file.
 pub(crate) enum Initializer<'a> {
     /// Encoded as it is: typed fields, strings, or no data.
-    Whole(Cow<'a, TensorProto>),
+    Whole(&'a TensorProto),
+    /// Already encoded: its data goes to the data file.
+    Encoded(Vec<u8>),
     /// The encoded fields before and after `raw_data`, and the raw data between them.
     Raw { name: &'a str, before: Vec<u8>, payload: Payload<'a>, after: Vec<u8> },
 }
@@ -81,7 +83,7 @@ impl Initializer<'_> {
     /// The raw data and the name of the tensor, where there is raw data to write.
     pub(crate) fn payload(&self) -> Option<(&Payload<'_>, &str)> {
         match self {
-            Initializer::Whole(_) => None,
+            Initializer::Whole(_) | Initializer::Encoded(_) => None,
             Initializer::Raw { name, payload, .. } => Some((payload, name)),
         }
     }
@@ -151,10 +153,10 @@ fn initializer<'a>(
         Some(slice) => Some(sliced(source, slice)?),
         None => existing(source, data.placement == Placement::All)?,
     };
-    let Some(payload) = payload else { return Ok(Initializer::Whole(Cow::Borrowed(source))) };
+    let Some(payload) = payload else { return Ok(Initializer::Whole(source)) };
     let out = data.takes(is_external(source), payload.len());
     if let (Payload::Typed(..), false) = (&payload, out) {
-        return Ok(Initializer::Whole(Cow::Borrowed(source)));
+        return Ok(Initializer::Whole(source));
     }
     let mut header = TensorProto { raw_data: None, ..source.clone() };
     if let Some(slice) = slice {
@@ -165,7 +167,7 @@ fn initializer<'a>(
     }
     if out {
         data.place(&mut header, payload)?;
-        return Ok(Initializer::Whole(Cow::Owned(header)));
+        return Ok(Initializer::Encoded(header.encode_to_vec()));
     }
     bring_inside(&mut header);
     let (before, after) = around_raw_data(header);

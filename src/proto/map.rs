@@ -12,22 +12,22 @@ use memmap2::Mmap;
 
 use crate::{Error, Result};
 
-/// Maps a whole file. `kind` names it in errors ("ONNX file", "data file").
+/// Maps a whole file. `kind` names it in errors ("an ONNX file", "a data file").
 pub(crate) fn map_file(path: &Path, kind: &str) -> Result<Bytes> {
     let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Error::input(format!("no such {kind}")).file(path).help("check the path"),
+        io::ErrorKind::NotFound => Error::input("no such file").file(path).help("check the path"),
         io::ErrorKind::PermissionDenied => {
-            Error::input(format!("no permission to read this {kind}")).file(path).help("change its permissions")
+            Error::input("no permission to read this file").file(path).help("change its permissions")
         }
-        _ => Error::input(format!("cannot read this {kind}")).file(path).because(error),
+        _ => Error::input("cannot read this file").file(path).because(error),
     };
     // Looked at before it is opened, because opening a pipe waits for its writer.
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if metadata.is_dir() {
-        return Err(Error::input(format!("is a folder, not a {kind}")).file(path).help("name a file inside it"));
+        return Err(Error::input(format!("is a folder, not {kind}")).file(path).help("name a file inside it"));
     }
     if !metadata.is_file() {
-        return Err(Error::input(format!("is not a regular file, so not a {kind}"))
+        return Err(Error::input(format!("is not a regular file, so not {kind}"))
             .file(path)
             .help("save it to disk first"));
     }
@@ -35,8 +35,8 @@ pub(crate) fn map_file(path: &Path, kind: &str) -> Result<Bytes> {
         return Ok(Bytes::new());
     }
     let file = File::open(path).map_err(failed)?;
-    // SAFETY: the map is read-only and lives as long as the `Bytes` that owns it. Its contents change only if another process writes
-    // into the file meanwhile; this program never does (see the header).
+    // SAFETY: the map is read-only and lives as long as the `Bytes` that owns it. Its contents change only if another
+    // process writes into the file meanwhile; this program never does (see the header).
     #[allow(unsafe_code)]
     let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
     Ok(Bytes::from_owner(map))

@@ -25,8 +25,8 @@ pub struct ModelFile {
     /// How many bytes shorter the file gets when it is encoded again: fields that are newer than the schema of this program and
     /// would be dropped. 0 when nothing would be.
     pub unknown_bytes: u64,
-    /// Encoded length minus file length. Not 0 means that re-encoding changes the length: fields unknown to this program are dropped,
-    /// or another tool encoded the same content in another way (packed shapes, padded numbers).
+    /// Encoded length minus file length. Not 0 means that re-encoding changes the length: fields unknown to this program
+    /// are dropped, or another tool encoded the same content in another way (packed shapes, padded numbers).
     pub length_change: i64,
     /// True when a tensor's data lies in another file.
     pub has_external: bool,
@@ -36,7 +36,7 @@ pub struct ModelFile {
 ///
 /// Errors name the file, what is wrong with it and what to do.
 pub fn read(path: &Path) -> Result<ModelFile> {
-    let bytes = map_file(path, "ONNX file")?;
+    let bytes = map_file(path, "an ONNX file")?;
     let mut model = decode(bytes.clone()).map_err(|error| error.file(path))?;
     let as_i64 = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
     let length_change = as_i64(model.encoded_len()) - as_i64(bytes.len());

@@ -1,7 +1,8 @@
 //! Encoding a model straight into a file, so that the output is never held in memory as a whole.
 //!
-//! Spec: <https://protobuf.dev/programming-guides/encoding/>. Invariants: fields go out in the order of their tags, which is how prost
-//! and protobuf's own encoders write; one function serves for counting and for writing, so lengths cannot disagree with contents.
+//! Spec: <https://protobuf.dev/programming-guides/encoding/>. Invariants: fields go out in the order of their tags, which
+//! is how prost and protobuf's own encoders write; one function serves for counting and for writing, so lengths cannot
+//! disagree with contents.
 
 use std::io::{self, Write};
 
@@ -144,6 +145,7 @@ fn put_varint(mut value: u64, bytes: &mut Vec<u8>) {
 fn initializer_len(initializer: &Initializer<'_>) -> u64 {
     match initializer {
         Initializer::Whole(tensor) => tensor.encoded_len() as u64,
+        Initializer::Encoded(bytes) => bytes.len() as u64,
         Initializer::Raw { before, payload, after, .. } => {
             let raw = payload.len() as u64;
             before.len() as u64 + frame(9, raw).len() as u64 + raw + after.len() as u64
@@ -196,7 +198,11 @@ impl<W: Write> Sink for Writer<'_, W> {
             initializers,
             |initializer| initializer.payload(),
             |initializer, raw| match initializer {
-                Initializer::Whole(tensor) => self.message(tag, tensor.as_ref()),
+                Initializer::Whole(tensor) => self.message(tag, *tensor),
+                Initializer::Encoded(bytes) => {
+                    self.bytes(&frame(tag, bytes.len() as u64))?;
+                    self.bytes(bytes)
+                }
                 Initializer::Raw { before, after, .. } => {
                     self.bytes(&frame(tag, initializer_len(initializer)))?;
                     self.bytes(before)?;

@@ -67,7 +67,10 @@ impl<'a> Target<'a> {
             io::ErrorKind::PermissionDenied => ("no permission to write into the folder", "write to another folder"),
             io::ErrorKind::ReadOnlyFilesystem => ("the file system is read-only", "write to another disk"),
             _ => {
-                return Error::input("cannot be written").file(self.path).because(error).help("write to another folder");
+                return Error::input("cannot be written")
+                    .file(self.path)
+                    .because(error)
+                    .help("write to another folder");
             }
         };
         Error::input(what).file(self.path).help(help)

@@ -1,7 +1,7 @@
 //! Every tensor of a model, wherever it lies: initializers, attributes, nested subgraphs, functions, training graphs.
 //!
-//! Invariants: the order is fixed (fields as listed below), so two walks over one model agree. The recursion is as deep as graphs are
-//! nested, which the decoder limits to 100 messages.
+//! Invariants: the order is fixed (fields as listed below), so two walks over one model agree. The recursion is as deep
+//! as graphs are nested, which the decoder limits to 100 messages.
 
 use super::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto};
 use crate::Result;

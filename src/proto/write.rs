@@ -1,7 +1,7 @@
 //! Writing: a model and what is kept of its initializers become a file, streamed and put in place as a whole.
 //!
-//! Invariants: without slices and external data the bytes are those of `encode_to_vec`; the output is never held in memory as a whole; on
-//! any error the folder is as it was. The target may be the input: its mapping outlives the rename.
+//! Invariants: without slices and external data the bytes are those of `encode_to_vec`; the output is never held in
+//! memory as a whole; on any error the folder is as it was. The target may be the input: its mapping outlives the rename.
 
 use std::collections::BTreeMap;
 use std::path::Path;
