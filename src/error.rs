@@ -20,9 +20,12 @@ pub enum ErrorKind {
     Engine,
 }
 
-/// An error with its place.
+/// An error with its place. One pointer wide, because results are passed around everywhere.
 #[derive(Debug)]
-pub struct Error {
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     kind: ErrorKind,
     what: String,
     file: Option<PathBuf>,
@@ -50,85 +53,86 @@ impl Error {
     }
 
     fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), file: None, node: None, tensor: None, axis: None, help: None, source: None }
+        let what = what.into();
+        Self(Box::new(Inner { kind, what, file: None, node: None, tensor: None, axis: None, help: None, source: None }))
     }
 
     /// Names the file concerned.
     #[must_use]
     pub fn file(mut self, path: impl AsRef<Path>) -> Self {
-        self.file = Some(path.as_ref().to_path_buf());
+        self.0.file = Some(path.as_ref().to_path_buf());
         self
     }
 
     /// Names the node concerned.
     #[must_use]
     pub fn node(mut self, name: impl Into<String>) -> Self {
-        self.node = Some(name.into());
+        self.0.node = Some(name.into());
         self
     }
 
     /// Names the tensor concerned.
     #[must_use]
     pub fn tensor(mut self, name: impl Into<String>) -> Self {
-        self.tensor = Some(name.into());
+        self.0.tensor = Some(name.into());
         self
     }
 
     /// Names the axis concerned.
     #[must_use]
     pub fn axis(mut self, axis: usize) -> Self {
-        self.axis = Some(axis);
+        self.0.axis = Some(axis);
         self
     }
 
     /// Says what the user can do.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.0.help = Some(help.into());
         self
     }
 
     /// Keeps the cause.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.0.source = Some(source.into());
         self
     }
 
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// The advice, if there is any.
     pub fn advice(&self) -> Option<&str> {
-        self.help.as_deref()
+        self.0.help.as_deref()
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(file) = &self.file {
+        if let Some(file) = &self.0.file {
             write!(f, "{}: ", file.display())?;
         }
-        write!(f, "{}", self.what)?;
+        write!(f, "{}", self.0.what)?;
         let mut place = Vec::new();
-        if let Some(node) = &self.node {
+        if let Some(node) = &self.0.node {
             place.push(format!("node `{node}`"));
         }
-        if let Some(tensor) = &self.tensor {
+        if let Some(tensor) = &self.0.tensor {
             place.push(format!("tensor `{tensor}`"));
         }
-        if let Some(axis) = self.axis {
+        if let Some(axis) = self.0.axis {
             place.push(format!("axis {axis}"));
         }
         if !place.is_empty() {
             write!(f, " ({})", place.join(", "))?;
         }
-        if let Some(source) = &self.source {
+        if let Some(source) = &self.0.source {
             write!(f, ": {source}")?;
         }
-        if let Some(help) = &self.help {
+        if let Some(help) = &self.0.help {
             write!(f, "; {help}")?;
         }
         Ok(())
@@ -137,7 +141,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|s| s.as_ref() as &(dyn std::error::Error + 'static))
+        self.0.source.as_ref().map(|s| s.as_ref() as &(dyn std::error::Error + 'static))
     }
 }
 

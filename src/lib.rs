@@ -8,8 +8,11 @@ pub mod graph;
 pub mod groups;
 pub mod kept;
 pub mod ops;
+pub mod plan_file;
 pub mod proto;
+pub mod prune;
 
+pub mod rewrite;
 pub mod score;
 pub mod tasks;
 pub mod text;

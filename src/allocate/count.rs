@@ -82,7 +82,7 @@ mod tests {
                     config.max_ratio = 0.8;
                     let kept = kept_count(extent, &config);
                     assert!(kept <= last, "{extent} at {step} %: {kept} after {last}");
-                    assert!(kept >= extent.min(4) && kept * 10 >= extent * 2 - 9);
+                    assert!(kept >= extent.min(4) && kept * 10 + 9 >= extent * 2);
                     last = kept;
                 }
             }

@@ -44,6 +44,11 @@ impl Extent {
         self.value().and_then(|v| usize::try_from(v).ok())
     }
 
+    /// The value with every symbol taken as 1: what one element of each dynamic axis costs.
+    pub fn per_symbol(&self) -> i64 {
+        self.coefficient
+    }
+
     /// True for the integer 1.
     pub fn is_one(&self) -> bool {
         self.value() == Some(1)

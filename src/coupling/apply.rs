@@ -268,6 +268,7 @@ fn roles(signature: &Signature, slot: usize, terms: &[Term]) -> Vec<Role> {
         (true, _) => Role::Contracted,
         (false, true) => Role::Produced,
         (false, false) if signature.scale == Some(slot) => Role::Scale,
+        (false, false) if signature.statistics.contains(&slot) => Role::Statistic,
         (false, false) => Role::PerChannel,
     };
     contracts.into_iter().map(role).collect()

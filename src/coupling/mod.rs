@@ -39,6 +39,8 @@ pub enum Role {
     PerChannel,
     /// One number per channel that scales it: the gamma of a normalisation.
     Scale,
+    /// One number per channel that is state and no parameter: running statistics.
+    Statistic,
 }
 
 /// One reading of a constant by a node, with the role of each of its axes.

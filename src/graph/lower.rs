@@ -159,7 +159,7 @@ fn connect(values: &[Value<'_>], nodes: &[Node<'_>]) -> Result<(DiGraph<NodeId, 
 
 /// The source of a `Constant` node's output, or `None` for any other node.
 fn constant_node(proto: &NodeProto, position: usize) -> Option<Source<'_>> {
-    if proto.op_type() != CONSTANT || !matches!(proto.domain(), "" | "ai.onnx") {
+    if !is_constant(proto) {
         return None;
     }
     let place = Place::Node(position);
@@ -173,6 +173,11 @@ fn constant_node(proto: &NodeProto, position: usize) -> Option<Source<'_>> {
         _ => return Some(Source::OpaqueConstant),
     };
     Some(Source::Constant(Constant { tensor, place }))
+}
+
+/// True for a node that holds a constant and computes nothing.
+pub fn is_constant(proto: &NodeProto) -> bool {
+    proto.op_type() == CONSTANT && matches!(proto.domain(), "" | "ai.onnx")
 }
 
 /// The one operator that is part of the graph's structure: it holds a constant and computes nothing.

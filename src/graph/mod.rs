@@ -8,6 +8,8 @@
 mod capture;
 mod lower;
 
+pub use lower::is_constant;
+
 use std::borrow::Cow;
 
 use petgraph::graph::DiGraph;

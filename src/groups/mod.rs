@@ -95,6 +95,7 @@ fn name(graph: &Graph, groups: &mut [Group]) {
             Role::Scale => 1,
             Role::PerChannel => 2,
             Role::Contracted => 3,
+            Role::Statistic => 4,
         };
         let Some(member) = group.members.iter().min_by_key(rank) else { continue };
         let base = format!("{}.{}", graph.value(member.value).name, member.axis);

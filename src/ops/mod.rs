@@ -105,8 +105,12 @@ pub enum Edit {
     Ints(&'static str, Vec<i64>),
     /// Input `slot` becomes (or is added as) a constant vector of integers, of the type it had (int64 if it is new).
     Constant(usize, Vec<i64>),
+    /// Input `slot` becomes a constant scalar integer, of the type it had.
+    Scalar(usize, i64),
     /// Some entries of input `slot`, a vector computed when the model runs, are overridden: (index, value).
     Entries(usize, Vec<(usize, i64)>),
+    /// An attribute goes.
+    Remove(&'static str),
     /// Output `slot` is multiplied by a factor.
     Scale(usize, f64),
 }

@@ -49,6 +49,8 @@ pub struct Signature {
     pub letters: Vec<Letter>,
     /// The input slot that scales each channel (the gamma of a normalisation), if there is one.
     pub scale: Option<usize>,
+    /// Input slots that hold running statistics, which are state and not parameters.
+    pub statistics: &'static [usize],
 }
 
 impl Signature {
@@ -94,6 +96,13 @@ impl Signature {
     #[must_use]
     pub fn scaled_by(mut self, slot: usize) -> Self {
         self.scale = Some(slot);
+        self
+    }
+
+    /// Names the input slots that hold running statistics.
+    #[must_use]
+    pub fn with_statistics(mut self, slots: &'static [usize]) -> Self {
+        self.statistics = slots;
         self
     }
 

@@ -112,7 +112,7 @@ mod tests {
         for (name, values) in values {
             let graph = model.graph.as_mut().unwrap();
             let slot = graph.initializer.iter_mut().find(|t| t.name() == name).unwrap();
-            *slot = tensor::from_f32(name, slot.dims.clone(), values);
+            *slot = tensor::from_f32(name, &slot.dims.clone(), values);
         }
         model
     }

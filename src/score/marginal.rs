@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn every_axis_sums_over_the_others() {
         let values: Vec<f32> = (0..24).map(|i| i as f32 - 5.0).collect();
-        let tensor = tensor::from_f32("w", vec![2, 3, 4], &values);
+        let tensor = tensor::from_f32("w", &[2, 3, 4], &values);
         let found = marginals(&tensor, &[0, 1, 2], 2).unwrap();
         for (axis, extent, stride) in [(0, 2, 12), (1, 3, 4), (2, 4, 1)] {
             for i in 0..extent {

@@ -1,0 +1,153 @@
+//! Plans as files: what was kept, as JSON, bound to the model it was made for.
+//!
+//! A plan file replays a cut (`--plan`), lets `verify` judge it later, and tells a trainer which original channels the
+//! tensors of the pruned model are. Invariants: `sha256` is that of the original file; index lists are ascending; lists
+//! that many activations share are stored once, in `sets`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::allocate::Plan;
+use crate::groups::Group;
+use crate::kept::{Indices, Kept, KeptAxes};
+use crate::{Error, Result};
+
+/// The only version so far.
+const FORMAT: u32 = 1;
+
+/// A plan as it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanFile {
+    /// The version of this format.
+    pub format: u32,
+    /// The SHA-256 of the original model file, in hexadecimal.
+    pub sha256: String,
+    /// Every group that shrinks.
+    pub groups: Vec<PlannedGroup>,
+    /// Kept indices of every shortened constant: one entry per axis, `null` where the axis is whole.
+    pub initializers: BTreeMap<String, Vec<Option<Vec<u32>>>>,
+    /// Kept indices of every shortened activation: one entry per axis, an index into `sets`.
+    pub activations: BTreeMap<String, Vec<Option<usize>>>,
+    /// Index lists of activations.
+    pub sets: Vec<Vec<u32>>,
+    /// Constants whose values follow from the cut: shapes, split sizes, indices.
+    pub altered: BTreeSet<String>,
+}
+
+/// One group of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedGroup {
+    /// The group's name.
+    pub name: String,
+    /// How many channels it had.
+    pub extent: usize,
+    /// The channels that stay.
+    pub kept: Vec<u32>,
+}
+
+impl PlanFile {
+    /// The file of a plan and what it does to a model.
+    pub fn new(sha256: String, groups: &[Group], plan: &Plan, kept: &Kept, altered: &BTreeSet<String>) -> Self {
+        let planned = groups.iter().zip(&plan.kept).filter_map(|(group, kept)| {
+            Some(PlannedGroup { name: group.name.clone(), extent: group.extent, kept: kept.clone()? })
+        });
+        let mut sets: Vec<Vec<u32>> = Vec::new();
+        let mut index: BTreeMap<Indices, usize> = BTreeMap::new();
+        let mut set = |indices: &Indices| {
+            *index.entry(indices.clone()).or_insert_with(|| {
+                sets.push(indices.to_vec());
+                sets.len() - 1
+            })
+        };
+        let activations = kept.activations.iter().map(|(name, axes)| {
+            (name.clone(), axes.iter().map(|axis| axis.as_ref().map(&mut set)).collect())
+        });
+        let activations = activations.collect();
+        let lists = |axes: &KeptAxes| axes.iter().map(|axis| axis.as_ref().map(|i| i.to_vec())).collect();
+        Self {
+            format: FORMAT,
+            sha256,
+            groups: planned.collect(),
+            initializers: kept.constants.iter().map(|(name, axes)| (name.clone(), lists(axes))).collect(),
+            activations,
+            sets,
+            altered: altered.clone(),
+        }
+    }
+
+    /// Reads a plan file's text.
+    ///
+    /// # Errors
+    /// What is no plan, or one of another version.
+    pub fn parse(text: &str) -> Result<Self> {
+        let file: PlanFile = serde_json::from_str(text)
+            .map_err(|e| Error::input("this is no plan file").because(e).help("write one with --plan-out"))?;
+        if file.format != FORMAT {
+            return Err(Error::input(format!("the plan has format {}, this program reads {FORMAT}", file.format)));
+        }
+        Ok(file)
+    }
+
+    /// The text of the file.
+    ///
+    /// # Errors
+    /// None that a plan can cause; serialisation is fallible by type only.
+    pub fn text(&self) -> Result<String> {
+        let text = serde_json::to_string(self).map_err(|e| Error::input("the plan cannot be written").because(e))?;
+        Ok(text + "\n")
+    }
+
+    /// What the plan leaves of every tensor.
+    ///
+    /// # Errors
+    /// A reference to a list that is not there.
+    pub fn kept(&self) -> Result<Kept> {
+        let sets: Vec<Indices> = self.sets.iter().map(|s| Arc::from(s.as_slice())).collect();
+        let missing = || Error::input("the plan refers to an index list that it does not hold");
+        let mut kept = Kept::default();
+        for (name, axes) in &self.activations {
+            let axes: Result<KeptAxes> =
+                axes.iter().map(|a| a.map(|i| sets.get(i).cloned().ok_or_else(missing)).transpose()).collect();
+            kept.activations.insert(name.clone(), axes?);
+        }
+        for (name, axes) in &self.initializers {
+            let axes = axes.iter().map(|a| a.as_ref().map(|i| Indices::from(i.as_slice()))).collect();
+            kept.constants.insert(name.clone(), axes);
+        }
+        Ok(kept)
+    }
+
+    /// The plan for a model with these groups.
+    ///
+    /// # Errors
+    /// A group that the model does not have, has with another extent or may not shrink; indices out of order or range.
+    pub fn plan(&self, groups: &[Group]) -> Result<Plan> {
+        let mut plan = Plan { kept: vec![None; groups.len()], held: BTreeMap::new() };
+        for planned in &self.groups {
+            let wrong = |why: String| {
+                Error::input(format!("the plan does not fit: group `{}` {why}", planned.name))
+                    .help("make the plan anew with --plan-out from this model and this version")
+            };
+            let index = groups.iter().position(|g| g.name == planned.name);
+            let index = index.ok_or_else(|| wrong("is not in the model".to_owned()))?;
+            let group = &groups[index];
+            if group.extent != planned.extent {
+                return Err(wrong(format!("has {} channels, planned for {}", group.extent, planned.extent)));
+            }
+            if group.lock.is_some() {
+                return Err(wrong("may not shrink".to_owned()));
+            }
+            let ascending = planned.kept.windows(2).all(|pair| pair[0] < pair[1]);
+            let in_range = planned.kept.last().is_some_and(|last| (*last as usize) < group.extent);
+            if !ascending || !in_range {
+                return Err(wrong("keeps indices that are empty, out of order or out of range".to_owned()));
+            }
+            plan.kept[index] = Some(planned.kept.clone());
+        }
+        Ok(plan)
+    }
+}

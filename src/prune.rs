@@ -1,0 +1,130 @@
+//! The stages in order: analyse -> score -> allocate -> rewrite. Verification and writing follow in `cli` and in
+//! whoever uses the library, because they need an engine and a place.
+//!
+//! ```
+//! use onnx_mtprune::prune::{Analysis, PruneConfig};
+//!
+//! let model = onnx_mtprune::text::parse(
+//!     "in x [1,3,8,8]
+//!      a = Conv(x, w0[16,3,3,3])
+//!      b = Relu(a)
+//!      y = Conv(b, w1[10,16,1,1])
+//!      out y",
+//! )?;
+//! let analysis = Analysis::of(&model, &[])?;
+//! let plan = analysis.plan(&PruneConfig { ratio: 0.5, ..PruneConfig::default() })?;
+//! let smaller = analysis.apply(&plan)?;
+//! assert_eq!(smaller.kept.constants["w0"][0].as_ref().map(|kept| kept.len()), Some(8));
+//! # Ok::<(), onnx_mtprune::Error>(())
+//! ```
+
+use crate::Result;
+use crate::allocate::{self, AllocateConfig, Plan, Rounding};
+use crate::coupling::Coupling;
+use crate::graph::Graph;
+use crate::groups::{self, Group};
+use crate::proto::onnx::ModelProto;
+use crate::rewrite::{self, Rewritten};
+use crate::score::{self, ScoreInput};
+use crate::tasks::Tasks;
+
+/// What a user may ask of a pruning run; the defaults are those of the command line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PruneConfig {
+    /// The criterion's name, see [`score::CRITERIA`].
+    pub criterion: String,
+    /// The fraction of the channels of every prunable group that goes; 0 <= ratio < 1.
+    pub ratio: f64,
+    /// What kept counts are rounded to.
+    pub rounding: Rounding,
+    /// No group keeps fewer channels than this.
+    pub min_channels: usize,
+    /// No group loses more than this fraction.
+    pub max_ratio: f64,
+    /// Name patterns of nodes and tensors whose groups stay whole.
+    pub protect: Vec<String>,
+    /// The seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for PruneConfig {
+    fn default() -> Self {
+        Self {
+            criterion: "l2".to_owned(),
+            ratio: 0.0,
+            rounding: Rounding::Auto,
+            min_channels: 1,
+            max_ratio: 1.0,
+            protect: Vec::new(),
+            seed: 0,
+        }
+    }
+}
+
+/// A model understood: its graph, axes, tasks and groups.
+#[derive(Debug)]
+pub struct Analysis<'m> {
+    /// Nodes and values.
+    pub graph: Graph<'m>,
+    /// The axes of every value.
+    pub coupling: Coupling,
+    /// The tasks and what feeds them.
+    pub tasks: Tasks,
+    /// The coupled channel groups.
+    pub groups: Vec<Group>,
+}
+
+impl<'m> Analysis<'m> {
+    /// Reads a model's structure; `tasks` are (name, outputs), outputs not named are tasks of their own.
+    ///
+    /// # Errors
+    /// A graph that is not well formed, a task that names no output.
+    pub fn of(model: &'m ModelProto, tasks: &[(String, Vec<String>)]) -> Result<Self> {
+        let graph = Graph::new(model)?;
+        let tasks = Tasks::of(&graph, tasks)?;
+        let coupling = Coupling::of(&graph);
+        let groups = groups::find(&graph, &coupling, &tasks);
+        Ok(Self { graph, coupling, tasks, groups })
+    }
+
+    /// One importance per channel of every group.
+    ///
+    /// # Errors
+    /// An unknown criterion, a constant that cannot be read.
+    pub fn score(&self, config: &PruneConfig) -> Result<Vec<Vec<f64>>> {
+        let input =
+            ScoreInput { graph: &self.graph, coupling: &self.coupling, groups: &self.groups, seed: config.seed };
+        score::criterion(&config.criterion)?.criterion.score(&input)
+    }
+
+    /// Which channels stay, from scores.
+    ///
+    /// # Errors
+    /// Numbers that make no sense.
+    pub fn allocate(&self, scores: &[Vec<f64>], config: &PruneConfig) -> Result<Plan> {
+        let allocate = AllocateConfig {
+            ratio: config.ratio,
+            rounding: config.rounding,
+            min_channels: config.min_channels,
+            max_ratio: config.max_ratio,
+            protect: config.protect.clone(),
+        };
+        allocate::uniform(&self.graph, &self.coupling, &self.groups, scores, &allocate)
+    }
+
+    /// Scores and allocates.
+    ///
+    /// # Errors
+    /// As [`Analysis::score`] and [`Analysis::allocate`].
+    pub fn plan(&self, config: &PruneConfig) -> Result<Plan> {
+        self.allocate(&self.score(config)?, config)
+    }
+
+    /// The smaller model.
+    ///
+    /// # Errors
+    /// A node that cannot be spelled any more.
+    pub fn apply(&self, plan: &Plan) -> Result<Rewritten> {
+        rewrite::rewrite(&self.graph, &self.coupling, &plan.masks(&self.groups))
+    }
+}

@@ -1,0 +1,91 @@
+//! What must not lie or lie about after pruning: declared shapes and constants that nobody reads any more.
+//!
+//! Invariants: inputs and outputs of the graph are never touched; a declared shape is changed on shortened axes only.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::Shrunk;
+use crate::graph::Graph;
+use crate::proto::Slice;
+use crate::proto::onnx::{GraphProto, ModelProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
+
+/// Brings the declared shapes of inner values, and of initializers listed as inputs, up to date.
+pub(super) fn declarations(graph: &Graph, shrunk: &Shrunk, model: &mut ModelProto) {
+    let mut changed: HashMap<&str, Vec<Option<usize>>> = HashMap::new();
+    for id in graph.value_ids() {
+        let value = graph.value(id);
+        // Further readings of a constant have names of their own in the file.
+        if let Some(kept) = shrunk.get(id) {
+            changed.entry(value.name).or_insert_with(|| kept.iter().map(|k| k.as_ref().map(|k| k.len())).collect());
+        }
+    }
+    let Some(target) = model.graph.as_mut() else { return };
+    let initializers: HashSet<String> = target.initializer.iter().map(|t| t.name().to_owned()).collect();
+    let inputs = target.input.iter_mut().filter(|i| initializers.contains(i.name()));
+    for info in target.value_info.iter_mut().chain(inputs) {
+        if let Some(extents) = changed.get(info.name()) {
+            declare(info, extents);
+        }
+    }
+}
+
+fn declare(info: &mut ValueInfoProto, extents: &[Option<usize>]) {
+    let tensor = match info.r#type.as_mut().and_then(|t| t.value.as_mut()) {
+        Some(type_proto::Value::TensorType(tensor)) => tensor,
+        _ => return,
+    };
+    let Some(shape) = tensor.shape.as_mut() else { return };
+    if shape.dim.len() != extents.len() {
+        // A declaration of another rank lied before; without a shape it lies no more.
+        tensor.shape = None;
+        return;
+    }
+    for (dim, extent) in shape.dim.iter_mut().zip(extents) {
+        if let Some(extent) = extent {
+            dim.value = Some(dimension::Value::DimValue(i64::try_from(*extent).unwrap_or(i64::MAX)));
+        }
+    }
+}
+
+/// Drops initializers and `Constant` nodes that nothing reads, with their declarations.
+pub(super) fn dead_constants(model: &mut ModelProto, slices: &mut BTreeMap<usize, Slice>) {
+    let mut read: HashSet<String> = HashSet::new();
+    let Some(graph) = model.graph.as_mut() else { return };
+    names_read(graph, &mut read);
+    for annotation in &graph.quantization_annotation {
+        read.extend(annotation.quant_parameter_tensor_names.iter().map(|e| e.value().to_owned()));
+    }
+    let mut dead: HashSet<String> = HashSet::new();
+    let old = std::mem::take(&mut graph.initializer);
+    let mut moved = BTreeMap::new();
+    for (index, tensor) in old.into_iter().enumerate() {
+        if read.contains(tensor.name()) {
+            if let Some(slice) = slices.remove(&index) {
+                moved.insert(graph.initializer.len(), slice);
+            }
+            graph.initializer.push(tensor);
+        } else {
+            dead.insert(tensor.name().to_owned());
+        }
+    }
+    *slices = moved;
+    graph.node.retain(|node| {
+        let is_dead = crate::graph::is_constant(node) && node.output.iter().all(|o| !read.contains(o));
+        if is_dead {
+            dead.extend(node.output.iter().cloned());
+        }
+        !is_dead
+    });
+    graph.input.retain(|info| !dead.contains(info.name()));
+    graph.value_info.retain(|info| !dead.contains(info.name()));
+}
+
+fn names_read(graph: &GraphProto, read: &mut HashSet<String>) {
+    read.extend(graph.output.iter().map(|o| o.name().to_owned()));
+    for node in &graph.node {
+        read.extend(node.input.iter().cloned());
+        for inner in node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
+            names_read(inner, read);
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Edits: what rules ask for becomes attributes, constants and a few nodes.
+//!
+//! Invariants: an operand that is replaced gets a constant of its own, so no other reader sees the change; entries of a
+//! shape computed at run time are overridden by `computed × keep + new`, which every operator set can spell; a rescaled
+//! output keeps its name, the unscaled one gets a new one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::after::After;
+use super::constants::{Readings, declaration};
+use super::names::Names;
+use crate::graph::{Graph, NodeId, Source, ValueId};
+use crate::ops::Edit;
+use crate::proto::onnx::{
+    AttributeProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType,
+};
+use crate::proto::tensor;
+use crate::{Error, Result};
+
+pub(super) fn apply(
+    graph: &Graph,
+    after: &After,
+    readings: &Readings,
+    model: &mut ModelProto,
+    names: &mut Names,
+    altered: &mut BTreeSet<String>,
+) -> Result<()> {
+    let is_early = model.ir_version() < 4;
+    let Some(target) = model.graph.as_mut() else { return Ok(()) };
+    let mut added = Added { before: BTreeMap::new(), behind: BTreeMap::new(), constants: Vec::new() };
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let id = NodeId(u32::try_from(index).unwrap_or(u32::MAX));
+        let Some(proto) = target.node.get_mut(node.position) else { continue };
+        for slot in 0..node.input_count {
+            if let (Some(name), Some(input)) = (readings.get(&(id, slot)), proto.input.get_mut(slot)) {
+                input.clone_from(name);
+            }
+        }
+        for edit in &after.edits[index] {
+            added.edit(graph, id, proto, edit, after, names)?;
+        }
+    }
+    for constant in added.constants {
+        altered.insert(constant.name().to_owned());
+        if is_early {
+            target.input.push(declaration(constant.name(), constant.data_type(), &constant.dims));
+        }
+        target.initializer.push(constant);
+    }
+    if !added.before.is_empty() || !added.behind.is_empty() {
+        let nodes = std::mem::take(&mut target.node);
+        for (position, node) in nodes.into_iter().enumerate() {
+            target.node.extend(added.before.remove(&position).unwrap_or_default());
+            target.node.push(node);
+            target.node.extend(added.behind.remove(&position).unwrap_or_default());
+        }
+    }
+    Ok(())
+}
+
+/// What is added to the graph: nodes before and behind a position, and constants.
+struct Added {
+    before: BTreeMap<usize, Vec<NodeProto>>,
+    behind: BTreeMap<usize, Vec<NodeProto>>,
+    constants: Vec<TensorProto>,
+}
+
+impl Added {
+    fn edit(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        proto: &mut NodeProto,
+        edit: &Edit,
+        after: &After,
+        names: &mut Names,
+    ) -> Result<()> {
+        let node = graph.node(id);
+        match edit {
+            Edit::Int(name, value) => {
+                *attribute(proto, name, AttributeType::Int) =
+                    AttributeProto { i: Some(*value), ..blank(name, AttributeType::Int) };
+            }
+            Edit::Ints(name, values) => {
+                *attribute(proto, name, AttributeType::Ints) =
+                    AttributeProto { ints: values.clone(), ..blank(name, AttributeType::Ints) };
+            }
+            Edit::Constant(slot, values) => {
+                let dims = vec![i64::try_from(values.len()).unwrap_or(i64::MAX)];
+                self.operand(graph, id, proto, *slot, dims, values, names)?;
+            }
+            Edit::Scalar(slot, value) => self.operand(graph, id, proto, *slot, Vec::new(), &[*value], names)?,
+            Edit::Entries(slot, entries) => self.entries(graph, id, proto, *slot, entries, after, names)?,
+            Edit::Remove(name) => proto.attribute.retain(|a| a.name() != *name),
+            Edit::Scale(slot, factor) => {
+                let Some(output) = proto.output.get_mut(*slot) else { return Ok(()) };
+                let data_type = float_type(graph, id);
+                let constant = names.fresh(&format!("{output}_scale"));
+                self.constants.push(scalar(&constant, data_type, *factor)?);
+                let unscaled = names.fresh(output);
+                let scaled = std::mem::replace(output, unscaled.clone());
+                let scale = NodeProto {
+                    op_type: Some("Mul".to_owned()),
+                    name: Some(names.fresh(&format!("{}_scale", node.label()))),
+                    input: vec![unscaled, constant],
+                    output: vec![scaled],
+                    ..Default::default()
+                };
+                self.behind.entry(node.position).or_default().push(scale);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives input `slot` a constant of its own.
+    #[allow(clippy::too_many_arguments)]
+    fn operand(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        proto: &mut NodeProto,
+        slot: usize,
+        dims: Vec<i64>,
+        values: &[i64],
+        names: &mut Names,
+    ) -> Result<()> {
+        let old = graph.node(id).inputs.get(slot).copied().flatten();
+        let data_type = old.map_or(DataType::Int64, |v| integer_type(graph, v));
+        let base = old.map_or_else(|| format!("{}_input{slot}", graph.node(id).label()), |v| graph.value(v).name.to_owned());
+        let name = names.fresh(&base);
+        self.constants.push(integers(&name, data_type, dims, values)?);
+        while proto.input.len() <= slot {
+            proto.input.push(String::new());
+        }
+        proto.input[slot] = name;
+        Ok(())
+    }
+
+    /// Overrides entries of a vector computed when the model runs.
+    fn entries(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        proto: &mut NodeProto,
+        slot: usize,
+        entries: &[(usize, i64)],
+        after: &After,
+        names: &mut Names,
+    ) -> Result<()> {
+        let node = graph.node(id);
+        let missing = || Error::input("an edit overrides an input that is not there").node(node.label());
+        let value = node.inputs.get(slot).copied().flatten().ok_or_else(missing)?;
+        let computed = proto.input.get(slot).cloned().ok_or_else(missing)?;
+        let data_type = integer_type(graph, value);
+        let length = after.lengths[value.0 as usize];
+        let length = length.filter(|l| entries.iter().all(|(i, _)| i < l)).ok_or_else(missing)?;
+        let (mut keep, mut new) = (vec![1; length], vec![0; length]);
+        for (index, entry) in entries {
+            keep[*index] = 0;
+            new[*index] = *entry;
+        }
+        let dims = vec![i64::try_from(length).unwrap_or(i64::MAX)];
+        let base = graph.value(value).name;
+        let mut step = |op_type: &str, input: String, values: &[i64], names: &mut Names| -> Result<String> {
+            let constant = names.fresh(&format!("{base}_{}", op_type.to_lowercase()));
+            self.constants.push(integers(&constant, data_type, dims.clone(), values)?);
+            let output = names.fresh(base);
+            self.before.entry(node.position).or_default().push(NodeProto {
+                op_type: Some(op_type.to_owned()),
+                name: Some(names.fresh(&format!("{base}_{}", op_type.to_lowercase()))),
+                input: vec![input, constant],
+                output: vec![output.clone()],
+                ..Default::default()
+            });
+            Ok(output)
+        };
+        let kept = step("Mul", computed, &keep, names)?;
+        let overridden = step("Add", kept, &new, names)?;
+        if let Some(input) = proto.input.get_mut(slot) {
+            *input = overridden;
+        }
+        Ok(())
+    }
+}
+
+
+fn attribute<'p>(proto: &'p mut NodeProto, name: &str, kind: AttributeType) -> &'p mut AttributeProto {
+    let at = proto.attribute.iter().position(|a| a.name() == name).unwrap_or_else(|| {
+        proto.attribute.push(blank(name, kind));
+        proto.attribute.len() - 1
+    });
+    &mut proto.attribute[at]
+}
+
+fn blank(name: &str, kind: AttributeType) -> AttributeProto {
+    AttributeProto { name: Some(name.to_owned()), r#type: Some(kind as i32), ..Default::default() }
+}
+
+fn integers(name: &str, data_type: DataType, dims: Vec<i64>, values: &[i64]) -> Result<TensorProto> {
+    let mut raw = Vec::with_capacity(values.len() * 8);
+    for value in values {
+        match data_type {
+            DataType::Int32 => {
+                let narrow = i32::try_from(*value).map_err(|_| Error::input("a shape does not fit int32").tensor(name))?;
+                raw.extend(narrow.to_le_bytes());
+            }
+            _ => raw.extend(value.to_le_bytes()),
+        }
+    }
+    Ok(tensor::from_raw(name, data_type, &dims, raw.into()))
+}
+
+fn scalar(name: &str, data_type: DataType, value: f64) -> Result<TensorProto> {
+    let raw: Vec<u8> = match data_type {
+        DataType::Float16 => half::f16::from_f64(value).to_le_bytes().to_vec(),
+        DataType::Bfloat16 => half::bf16::from_f64(value).to_le_bytes().to_vec(),
+        DataType::Double => value.to_le_bytes().to_vec(),
+        _ => (value as f32).to_le_bytes().to_vec(),
+    };
+    Ok(tensor::from_raw(name, data_type, &[], raw.into()))
+}
+
+/// The integer type of an operand: that of the constant, else int64, as shapes are.
+fn integer_type(graph: &Graph, value: ValueId) -> DataType {
+    match graph.value(value).constant().map(|c| c.tensor.data_type()) {
+        Some(t) if t == DataType::Int32 as i32 => DataType::Int32,
+        _ => DataType::Int64,
+    }
+}
+
+/// The float type a node computes in: that of the nearest constant or graph input on the way back, else float.
+fn float_type(graph: &Graph, id: NodeId) -> DataType {
+    let floats = [DataType::Float, DataType::Float16, DataType::Bfloat16, DataType::Double];
+    let known = |t: i32| floats.into_iter().find(|f| *f as i32 == t);
+    let mut seen = BTreeSet::from([id]);
+    let mut queue = std::collections::VecDeque::from([id]);
+    while let Some(id) = queue.pop_front() {
+        for value in graph.node(id).inputs.iter().flatten() {
+            let found = match &graph.value(*value).source {
+                Source::Constant(constant) => known(constant.tensor.data_type()),
+                Source::Input(info) => known(input_type(info)),
+                Source::OpaqueConstant => None,
+                Source::Node(producer, _) => {
+                    if seen.insert(*producer) {
+                        queue.push_back(*producer);
+                    }
+                    None
+                }
+            };
+            if let Some(found) = found {
+                return found;
+            }
+        }
+    }
+    DataType::Float
+}
+
+fn input_type(info: &crate::proto::onnx::ValueInfoProto) -> i32 {
+    use crate::proto::onnx::type_proto::Value;
+    match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(Value::TensorType(tensor)) => tensor.elem_type(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,138 @@
+//! Rewriting: plan + graph -> smaller model. One generic rewriter for all operators.
+//!
+//! Every constant is sliced along its shortened axes, once, when the file is written; rules say which attributes and
+//! shape constants must follow (`Rule::patch`). Invariants: an empty plan changes nothing at all; nodes, values, inputs
+//! and outputs keep their names and order; new nodes are only those that override entries of a shape computed at run
+//! time or rescale a mean; nothing that the program does not understand is changed.
+
+mod after;
+mod cleanup;
+mod constants;
+mod edits;
+mod names;
+mod patch;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::Result;
+use crate::axes::{Expr, Extent};
+use crate::coupling::Coupling;
+use crate::graph::{Graph, ValueId};
+use crate::kept::{Indices, Kept, KeptAxes};
+use crate::proto::Output;
+
+/// A rewritten model and what was done to it.
+pub struct Rewritten {
+    /// The smaller model; big constants are still to be sliced, which happens while writing.
+    pub output: Output,
+    /// What remains of every tensor that got smaller.
+    pub kept: Kept,
+    /// Constants whose values were changed on purpose: shapes, split sizes, indices.
+    pub altered: BTreeSet<String>,
+    /// Multiply-accumulates of every node after pruning, where known.
+    pub macs: Vec<Option<Extent>>,
+}
+
+/// Makes the model smaller: `masks` says which channels of which atoms stay.
+///
+/// # Errors
+/// A node that cannot be spelled any more, a constant that cannot be sliced.
+pub fn rewrite(graph: &Graph, coupling: &Coupling, masks: &BTreeMap<Expr, Vec<bool>>) -> Result<Rewritten> {
+    let shrunk = Shrunk::of(graph, coupling, masks);
+    let after = patch::run(graph, coupling, &shrunk)?;
+    let mut model = graph.model.clone();
+    let mut altered = BTreeSet::new();
+    let mut slices = BTreeMap::new();
+    if !shrunk.is_empty() {
+        let mut names = names::Names::of(graph.model);
+        let readings = constants::slice(graph, &shrunk, &mut model, &mut slices, &mut names)?;
+        edits::apply(graph, &after, &readings, &mut model, &mut names, &mut altered)?;
+        cleanup::declarations(graph, &shrunk, &mut model);
+        cleanup::dead_constants(&mut model, &mut slices);
+    }
+    Ok(Rewritten { output: Output { model, slices }, kept: shrunk.kept(graph), altered, macs: after.macs })
+}
+
+/// Which axes of which values got shorter.
+struct Shrunk {
+    /// Kept indices by value and axis; absent values and `None` axes stay whole.
+    by_value: HashMap<ValueId, KeptAxes>,
+}
+
+impl Shrunk {
+    fn of(graph: &Graph, coupling: &Coupling, masks: &BTreeMap<Expr, Vec<bool>>) -> Self {
+        let mut cache: HashMap<Expr, Option<Indices>> = HashMap::new();
+        let mut by_value = HashMap::new();
+        for id in graph.value_ids() {
+            let Some(axes) = &coupling.axes[id.0 as usize] else { continue };
+            let kept: KeptAxes = axes
+                .iter()
+                .map(|axis| {
+                    let axis = coupling.space.resolve(*axis);
+                    cache.entry(axis).or_insert_with(|| indices(coupling.space.mask(axis, masks)?)).clone()
+                })
+                .collect();
+            if kept.iter().any(Option::is_some) {
+                by_value.insert(id, kept);
+            }
+        }
+        Self { by_value }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.by_value.is_empty()
+    }
+
+    /// The kept axes of a value, if it got smaller.
+    fn get(&self, value: ValueId) -> Option<&KeptAxes> {
+        self.by_value.get(&value)
+    }
+
+    /// The extents of a value after pruning.
+    fn shape(&self, coupling: &Coupling, value: ValueId) -> Option<Vec<Extent>> {
+        let mut shape = coupling.shape(value)?;
+        if let Some(kept) = self.get(value) {
+            for (extent, kept) in shape.iter_mut().zip(kept) {
+                if let Some(kept) = kept {
+                    *extent = Extent::from(kept.len());
+                }
+            }
+        }
+        Some(shape)
+    }
+
+    /// The facts for verification, by name. A constant whose readings disagree is left out: its readers see different
+    /// parts of it, and what they make of them is masked anyway.
+    fn kept(&self, graph: &Graph) -> Kept {
+        let mut kept = Kept::default();
+        let mut disagreeing: BTreeSet<&str> = BTreeSet::new();
+        for id in graph.value_ids() {
+            let value = graph.value(id);
+            let axes = self.get(id);
+            if value.constant().is_none() {
+                if let Some(axes) = axes {
+                    kept.activations.insert(value.name.to_owned(), axes.clone());
+                }
+            } else if !value.readers.is_empty() {
+                // A reading that needs the whole constant counts as an empty list here.
+                let axes = axes.cloned().unwrap_or_default();
+                match kept.constants.get(value.name) {
+                    Some(other) if *other != axes => {
+                        disagreeing.insert(value.name);
+                    }
+                    _ => {
+                        kept.constants.insert(value.name.to_owned(), axes);
+                    }
+                }
+            }
+        }
+        kept.constants.retain(|name, axes| !axes.is_empty() && !disagreeing.contains(name.as_str()));
+        kept
+    }
+}
+
+fn indices(mask: Vec<bool>) -> Option<Indices> {
+    let kept: Vec<u32> = (0u32..).zip(&mask).filter(|(_, keep)| **keep).map(|(i, _)| i).collect();
+    (kept.len() < mask.len()).then(|| Arc::from(kept))
+}

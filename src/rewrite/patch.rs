@@ -1,0 +1,126 @@
+//! One pass in topological order: evaluates shape arithmetic anew and asks every rule for its edits.
+//!
+//! Invariant: shape arithmetic whose value changes may only end in a shape operand, which the rule keeps right. Where it
+//! flows into data (a scale computed from a channel count, say), the reader gets the old value, because the masked
+//! original computes with it, too.
+
+use std::collections::BTreeMap;
+
+use super::Shrunk;
+use super::after::{After, constant_integers};
+use crate::axes::Extent;
+use crate::coupling::Coupling;
+use crate::graph::{Graph, NodeId};
+use crate::kept::Indices;
+use crate::ops::{Change, Edit, Integers, rule_for};
+use crate::{Error, Result};
+
+pub(super) fn run(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk) -> Result<After> {
+    let mut after = After {
+        edits: vec![Vec::new(); graph.nodes.len()],
+        integers: vec![None; graph.values.len()],
+        lengths: coupling.integers.iter().map(|i| i.as_ref().map(|i| i.values.len())).collect(),
+        macs: coupling.macs.clone(),
+    };
+    if shrunk.is_empty() {
+        return Ok(after);
+    }
+    for id in graph.value_ids().filter(|id| graph.value(*id).constant().is_some()) {
+        let before = coupling.integers[id.0 as usize].as_ref();
+        after.integers[id.0 as usize] = before.and_then(|b| constant_integers(b, shrunk, id));
+    }
+    for id in &graph.order {
+        node(graph, coupling, shrunk, *id, &mut after)?;
+    }
+    Ok(after)
+}
+
+fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: &mut After) -> Result<()> {
+    let node = graph.node(id);
+    let index = id.0 as usize;
+    let touched = node.inputs.iter().chain(&node.outputs).flatten().any(|v| shrunk.get(*v).is_some());
+    let changed = |slot: usize, after: &After| -> bool {
+        node.inputs.get(slot).copied().flatten().is_some_and(|v| {
+            coupling.integers[v.0 as usize].is_some()
+                && coupling.integers[v.0 as usize] != after.integers[v.0 as usize]
+        })
+    };
+    let changed: Vec<usize> = (0..node.input_count).filter(|slot| changed(*slot, after)).collect();
+    let row = if coupling.opaque[index].is_some() { None } else { rule_for(node.domain(), node.op_type()) };
+    let computes_shapes = node.outputs.iter().flatten().any(|v| coupling.integers[v.0 as usize].is_some());
+    let mut edits = Vec::new();
+    if !touched && changed.is_empty() {
+        for output in node.outputs.iter().flatten() {
+            after.integers[output.0 as usize] = coupling.integers[output.0 as usize].clone();
+        }
+        return Ok(());
+    }
+    let shape_inputs = row.map_or(&[][..], |row| row.shape_inputs);
+    for slot in changed.iter().filter(|slot| !computes_shapes && !shape_inputs.contains(slot)) {
+        let Some(value) = node.inputs.get(*slot).copied().flatten() else { continue };
+        let before = coupling.integers[value.0 as usize].as_ref();
+        let now = after.integers[value.0 as usize].as_ref();
+        edits.extend(before.and_then(|before| freeze(*slot, before, now)));
+    }
+    if let Some(row) = row {
+        let view = after.view(graph, coupling, shrunk, id);
+        let outputs = |get: &dyn Fn(crate::graph::ValueId) -> Option<Vec<Extent>>| -> Vec<Option<Vec<Extent>>> {
+            node.outputs.iter().map(|o| o.and_then(get)).collect()
+        };
+        let outputs_before = outputs(&|v| coupling.shape(v));
+        let outputs_after = outputs(&|v| shrunk.shape(coupling, v));
+        let (input_kept, output_kept) = (by_slot(&node.inputs, shrunk), by_slot(&node.outputs, shrunk));
+        let change = Change {
+            after: &view,
+            outputs_before: &outputs_before,
+            outputs_after: &outputs_after,
+            input_kept: &input_kept,
+            output_kept: &output_kept,
+        };
+        let before = coupling.view(graph, id);
+        let patched = row.rule.patch(&before, &change).map_err(|refusal| {
+            Error::input(format!("the pruned call cannot be spelled: {}", refusal.0))
+                .node(node.label())
+                .help("protect its tensors with --protect, and please report the model")
+        })?;
+        edits.extend(patched);
+        after.macs[index] = row.rule.macs(&view, &outputs_after);
+        let evaluated = row.rule.evaluate(&view).unwrap_or_default();
+        for (slot, output) in node.outputs.iter().enumerate() {
+            let Some(value) = output else { continue };
+            after.integers[value.0 as usize] = evaluated.get(slot).cloned().flatten();
+        }
+    }
+    after.edits[index] = edits;
+    Ok(())
+}
+
+/// The edit that gives a reader the old value of an input whose entries changed.
+fn freeze(slot: usize, before: &Integers, after: Option<&Integers>) -> Option<Edit> {
+    if let Some(all) = before.known() {
+        return Some(if before.dims.is_empty() {
+            Edit::Scalar(slot, *all.first()?)
+        } else {
+            Edit::Constant(slot, all)
+        });
+    }
+    let differs = |i: &usize| before.values.get(*i) != after.and_then(|a| a.values.get(*i));
+    let entries: Vec<(usize, i64)> = (0..before.values.len())
+        .filter(differs)
+        .filter_map(|i| Some((i, before.values.get(i)?.as_ref()?.value()?)))
+        .collect();
+    (!entries.is_empty()).then_some(Edit::Entries(slot, entries))
+}
+
+fn by_slot(values: &[Option<crate::graph::ValueId>], shrunk: &Shrunk) -> BTreeMap<(usize, usize), Indices> {
+    let mut kept = BTreeMap::new();
+    for (slot, value) in values.iter().enumerate() {
+        let axes = value.and_then(|v| shrunk.get(v)).into_iter().flatten();
+        for (axis, indices) in axes.enumerate() {
+            if let Some(indices) = indices {
+                kept.insert((slot, axis), indices.clone());
+            }
+        }
+    }
+    kept
+}
