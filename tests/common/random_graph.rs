@@ -125,7 +125,7 @@ impl Builder {
     fn step(&mut self, dynamic: bool) {
         let x = self.any();
         let (n, c, h, w) = (x.dims[0], x.dims[1], x.dims[2], x.dims[3]);
-        let batch = if dynamic { "-1".to_owned() } else { n.to_string() };
+        let batch = if dynamic { "0".to_owned() } else { n.to_string() };
         let name = x.name.clone();
         let same = x.dims.clone();
         let divisors: Vec<usize> = (2..c).filter(|d| c.is_multiple_of(*d)).collect();
