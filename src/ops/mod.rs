@@ -4,12 +4,22 @@
 //! graph and never touches weights. Anything without a row is opaque: all axes locked, with that reason.
 //! The laws for writing a rule are in README.md beside this file.
 
+mod arithmetic;
 mod conv;
+mod einsum;
 mod elementwise;
 mod integers;
+mod matmul;
+mod norm;
+mod ordered;
+mod pool;
+mod reduce;
+mod sample;
 mod signature;
+mod softmax;
 mod table;
 mod view;
+mod window;
 
 use std::collections::BTreeMap;
 
