@@ -10,7 +10,7 @@ mod apply;
 mod declared;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::axes::{Expr, Extent, LockId, Space, Symbols};
 use crate::graph::{Graph, NodeId, Source, ValueId};
@@ -54,6 +54,9 @@ pub struct Reading {
     /// One role per axis.
     pub roles: Vec<Role>,
 }
+
+/// How many mask entries all unlocked axes of a model may have together; the largest models need a thousandth of it.
+const MASK_BUDGET: usize = 1 << 26;
 
 /// Finds the row of an operator by domain and name; `None` = opaque. Tests pass their own to show that a wrong rule is
 /// caught.

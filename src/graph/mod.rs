@@ -6,6 +6,7 @@
 //! nodes are values, not nodes of the dependency graph.
 
 mod capture;
+mod check;
 mod lower;
 
 pub use lower::is_constant;
