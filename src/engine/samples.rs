@@ -109,7 +109,8 @@ fn read_array(npz: &mut NpzReader<File>, name: &str) -> Result<Value> {
     {
         npz.by_name::<OwnedRepr<T>, ndarray::IxDyn>(name).map(Value::from)
     }
-    let readers: [fn(&mut NpzReader<File>, &str) -> std::result::Result<Value, ReadNpzError>; 11] = [
+    type Reader = fn(&mut NpzReader<File>, &str) -> std::result::Result<Value, ReadNpzError>;
+    let readers: [Reader; 11] = [
         attempt::<f32>,
         attempt::<u8>,
         attempt::<i64>,
