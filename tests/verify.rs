@@ -66,7 +66,12 @@ fn ints(name: &str, ints: &[i64]) -> AttributeProto {
 }
 
 fn int(name: &str, i: i64) -> AttributeProto {
-    AttributeProto { name: Some(name.into()), i: Some(i), r#type: Some(AttributeType::Int as i32), ..Default::default() }
+    AttributeProto {
+        name: Some(name.into()),
+        i: Some(i),
+        r#type: Some(AttributeType::Int as i32),
+        ..Default::default()
+    }
 }
 
 fn with(mut node: NodeProto, attribute: AttributeProto) -> NodeProto {
@@ -269,7 +274,10 @@ fn infinity_in_removed_channels_does_not_leak() {
     // NaN on both sides proves nothing.
     original.graph.as_mut().unwrap().initializer[3] = float("b2", &[4], vec![f32::NAN; 4]);
     let verdict = judge(&original, &prune(&original, &kept), &kept);
-    assert!(matches!(&verdict.outcome, Outcome::CannotRun { reason } if reason.contains("empty or NaN")), "{verdict:?}");
+    assert!(
+        matches!(&verdict.outcome, Outcome::CannotRun { reason } if reason.contains("empty or NaN")),
+        "{verdict:?}"
+    );
 }
 
 #[test]

@@ -161,8 +161,12 @@ fn one_sample(array: &Value, input: &InputDeclaration, index: usize) -> Result<V
         Ok(sample)
     } else {
         let want: Vec<String> = declared.iter().map(ToString::to_string).collect();
-        Err(Error::input(format!("a sample of shape {:?} does not fit the input [{}]", sample.shape(), want.join(", ")))
-            .tensor(&input.name))
+        Err(Error::input(format!(
+            "a sample of shape {:?} does not fit the input [{}]",
+            sample.shape(),
+            want.join(", ")
+        ))
+        .tensor(&input.name))
     }
 }
 
