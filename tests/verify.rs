@@ -66,7 +66,12 @@ fn ints(name: &str, ints: &[i64]) -> AttributeProto {
 }
 
 fn int(name: &str, i: i64) -> AttributeProto {
-    AttributeProto { name: Some(name.into()), i: Some(i), r#type: Some(AttributeType::Int as i32), ..Default::default() }
+    AttributeProto {
+        name: Some(name.into()),
+        i: Some(i),
+        r#type: Some(AttributeType::Int as i32),
+        ..Default::default()
+    }
 }
 
 fn with(mut node: NodeProto, attribute: AttributeProto) -> NodeProto {
@@ -269,7 +274,10 @@ fn infinity_in_removed_channels_does_not_leak() {
     // NaN on both sides proves nothing.
     original.graph.as_mut().unwrap().initializer[3] = float("b2", &[4], vec![f32::NAN; 4]);
     let verdict = judge(&original, &prune(&original, &kept), &kept);
-    assert!(matches!(&verdict.outcome, Outcome::CannotRun { reason } if reason.contains("empty or NaN")), "{verdict:?}");
+    assert!(
+        matches!(&verdict.outcome, Outcome::CannotRun { reason } if reason.contains("empty or NaN")),
+        "{verdict:?}"
+    );
 }
 
 #[test]
@@ -358,6 +366,64 @@ fn masks_what_nested_graphs_capture() {
     assert_eq!(failure(&with_w2(&[0, 2, 3, 5, 7])).1, "y");
 }
 
+/// Values inside a nested graph cannot be fetched from an engine; their declared shapes serve.
+#[test]
+fn masks_values_inside_nested_graphs() {
+    let branch = |name: &str| {
+        let (inner, squashed, out) = (format!("{name}_inner"), format!("{name}_squashed"), format!("{name}_out"));
+        let graph = GraphProto {
+            name: Some(name.into()),
+            node: vec![
+                node("Conv", &["x", "w1", "b1"], &[&inner]),
+                node("Sigmoid", &[&inner], &[&squashed]),
+                node("Conv", &[&squashed, "w2"], &[&out]),
+            ],
+            output: vec![value_info(&out, ElementType::Float, &[1, 4, 4, 4])],
+            value_info: [inner, squashed].map(|v| value_info(&v, ElementType::Float, &[1, 8, 6, 6])).to_vec(),
+            ..Default::default()
+        };
+        let r#type = Some(AttributeType::Graph as i32);
+        AttributeProto { name: Some(format!("{name}_branch")), g: Some(graph), r#type, ..Default::default() }
+    };
+    let choose = with(with(node("If", &["condition"], &["y"]), branch("then")), branch("else"));
+    let constants = vec![weights("w1", &[8, 3, 3, 3]), weights("b1", &[8]), weights("w2", &[4, 8, 3, 3])];
+    let mut original = model(17, &[1, 3, 8, 8], &[1, 4, 4, 4], vec![choose], constants);
+    original.graph.as_mut().unwrap().input.push(value_info("condition", ElementType::Bool, &[]));
+    let with_w2 = |of_w2: &[u32]| {
+        let mut kept = two_convolutions_kept();
+        kept.constants.insert("w2".into(), axis(4, 1, of_w2));
+        kept.activations = ["then_inner", "then_squashed", "else_inner", "else_squashed"]
+            .map(|name| (name.to_string(), axis(4, 1, &KEPT)))
+            .into();
+        judge(&original, &prune(&original, &kept), &kept)
+    };
+    let verdict = with_w2(&KEPT);
+    assert!(verdict.passed(), "{verdict:?}");
+    assert_eq!(failure(&with_w2(&[0, 2, 3, 5, 7])).1, "y");
+}
+
+#[test]
+fn half_precision_is_masked_in_its_own_type() {
+    let to_half = |mut tensor: TensorProto| {
+        let raw = tensor.raw_data.take().unwrap();
+        let halves = raw.chunks(4).map(|b| half::f16::from_f32(f32::from_le_bytes(b.try_into().unwrap())));
+        tensor.raw_data = Some(halves.flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into());
+        tensor.data_type = Some(ElementType::Float16 as i32);
+        tensor
+    };
+    let mut original = two_convolutions(17, vec![node("Sigmoid", &["a"], &["b"])]);
+    let graph = original.graph.as_mut().unwrap();
+    graph.initializer = graph.initializer.drain(..).map(to_half).collect();
+    graph.input = vec![value_info("x", ElementType::Float16, &[1, 3, 8, 8])];
+    graph.output = vec![value_info("y", ElementType::Float16, &[1, 4, 4, 4])];
+    let kept = two_convolutions_kept();
+    let verdict = judge(&original, &prune(&original, &kept), &kept);
+    assert!(verdict.passed() && verdict.tolerance == 2e-2, "{verdict:?}");
+    let mut wrong = kept.clone();
+    wrong.constants.insert("w2".into(), axis(4, 1, &[0, 1, 3, 6, 7]));
+    assert_eq!(failure(&judge(&original, &prune(&original, &wrong), &wrong)).1, "y");
+}
+
 #[test]
 fn says_so_when_a_model_cannot_run() {
     let original = two_convolutions(17, vec![node("NoSuchOperator", &["a"], &["b"])]);
@@ -400,10 +466,22 @@ fn refuses_kept_indices_that_do_not_fit() {
         (kept(&[], &[("a", axis(4, 1, &[0, 8]))]), "kept index 8 is outside an axis of extent 8 (tensor `a`"),
     ];
     for (kept, what) in cases {
-        // Constants are sliced where that is possible, so that the verdict does not end at their sizes.
         let error = verify(&original, &original, &kept, &Tract, &VerifyOptions::default()).unwrap_err().to_string();
         assert!(error.contains(what), "{error}");
     }
+}
+
+/// Every convolution's output with all its channels kept, except where it is a graph output.
+fn all_channels_kept(model: &ModelProto) -> Kept {
+    let graph = model.graph.as_ref().unwrap();
+    let outputs: BTreeSet<&str> = graph.output.iter().map(|o| o.name()).collect();
+    let convolutions = graph.node.iter().filter(|n| n.op_type() == "Conv" && !outputs.contains(n.output[0].as_str()));
+    let all = |n: &NodeProto| {
+        let weight = graph.initializer.iter().find(|t| t.name() == n.input[1])?;
+        let every: Vec<u32> = (0..u32::try_from(weight.dims[0]).unwrap()).collect();
+        Some((n.output[0].clone(), axis(weight.dims.len(), 1, &every)))
+    };
+    Kept { activations: convolutions.filter_map(all).collect(), ..Default::default() }
 }
 
 /// Nothing pruned: the masked original is the original, and every real model must equal itself exactly.
@@ -436,6 +514,10 @@ fn real_models_equal_themselves_when_nothing_is_pruned() {
             assert!(!matches!(verdict.outcome, Outcome::Failed { .. }), "{}: {verdict:?}", path.display());
             assert!(verdict.outputs.iter().all(|o| o.max_absolute == 0.0), "{}: {verdict:?}", path.display());
         }
+        // A mask behind every convolution that keeps all channels must change nothing either.
+        let masked = verify(&model, &model, &all_channels_kept(&model), &Tract, &VerifyOptions::default()).unwrap();
+        println!("    masks that keep everything: {:?}", masked.outcome);
+        assert_eq!(masked.passed(), random.passed(), "{}: {masked:?}", path.display());
         ran += usize::from(random.passed());
     }
     assert!(ran * 4 > files.len() * 3, "only {ran} of {} models run", files.len());
