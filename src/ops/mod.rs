@@ -4,11 +4,28 @@
 //! graph and never touches weights. Anything without a row is opaque: all axes locked, with that reason.
 //! The laws for writing a rule are in README.md beside this file.
 
+mod align;
+mod concat;
 mod conv;
 mod elementwise;
+mod expand;
+mod follow;
+mod gather;
 mod integers;
+mod pad;
+mod rearrange;
+mod reshape;
+mod resize;
+mod shapes;
+mod shuffle;
 mod signature;
+mod slice;
+mod split;
+mod squeeze;
 mod table;
+#[cfg(test)]
+mod testing;
+mod transpose;
 mod view;
 
 use std::collections::BTreeMap;
@@ -103,6 +120,10 @@ pub enum Edit {
     Int(&'static str, i64),
     /// A list attribute gets values.
     Ints(&'static str, Vec<i64>),
+    /// An attribute is removed.
+    Remove(&'static str),
+    /// Input `slot` becomes a constant integer scalar, of the type it had.
+    Scalar(usize, i64),
     /// Input `slot` becomes (or is added as) a constant vector of integers, of the type it had (int64 if it is new).
     Constant(usize, Vec<i64>),
     /// Some entries of input `slot`, a vector computed when the model runs, are overridden: (index, value).
