@@ -49,7 +49,8 @@ impl Rule for Split {
                 }
                 let named = |(i, size): (usize, &Option<Extent>)| {
                     let size = size.clone().unwrap_or_else(|| {
-                        node.symbolic(|s| s.computed(&format!("part{i}"), &[unknown(node, axis)]))
+                        let whole = unknown(node, axis);
+                        node.symbolic(|s| s.computed(&format!("part{i}"), &[whole]))
                     });
                     signature.fixed(format!("p{i}"), Some(size), why)
                 };
