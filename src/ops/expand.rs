@@ -170,3 +170,33 @@ fn repeats(node: &NodeView) -> Refused<Vec<Option<Extent>>> {
         false => Err(Refusal::new("`repeats` has not one entry per axis")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::testing::patch;
+    use super::*;
+
+    fn run(line: &str, n: [&str; 2], outputs: &str) -> Refused<Vec<Edit>> {
+        let model = |shape: &str| format!("in x {shape}\n{line}\nout y");
+        patch(&model(n[0]), &model(n[1]), outputs, &[], &[])
+    }
+
+    #[test]
+    fn targets_of_expand_follow() {
+        let shapes = ["[n,8,1]", "[n,3,1]"];
+        assert_eq!(run("y = Expand(x, {1,8,6})", shapes, "[n,3,4]"), Ok(vec![Edit::Constant(1, vec![1, 3, 4])]));
+        assert_eq!(run("y = Expand(x, {6})", shapes, "[n,3,6]"), Ok(Vec::new()));
+        let computed = "s = Shape(w[2,8,7])\ny = Expand(x, s)";
+        let edits = run(computed, ["[2,8,1]", "[2,3,1]"], "[2,3,7]");
+        assert_eq!(edits, Ok(vec![Edit::Entries(1, vec![(1, 3)])]));
+    }
+
+    #[test]
+    fn repeats_of_tile_follow() {
+        let shapes = ["[n,8,1]", "[n,3,1]"];
+        assert_eq!(run("y = Tile(x, {1,2,6})", shapes, "[n,6,4]"), Ok(vec![Edit::Constant(1, vec![1, 2, 4])]));
+        assert_eq!(run("y = Tile(x, {1,2,6})", shapes, "[n,6,6]"), Ok(Vec::new()));
+        assert!(run("y = Tile(x, {1,2,6})", shapes, "[n,7,6]").is_err());
+    }
+}

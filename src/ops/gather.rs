@@ -192,3 +192,31 @@ fn borders(runs: &[(i64, i64)], extent: i64) -> Option<BTreeSet<i64>> {
     let borders: BTreeSet<i64> = ends.chain([0]).filter(|b| *b < extent).collect();
     (borders.len() <= MAX_PIECES).then_some(borders)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::testing::patch;
+    use super::*;
+
+    fn run(line: &str, kept: &[u32]) -> Refused<Vec<Edit>> {
+        let model = |n: usize| format!("in x [n,{n}]\n{line}\nout y");
+        patch(&model(8), &model(kept.len()), "[n,?]", &[((0, 1), kept)], &[])
+    }
+
+    #[test]
+    fn indices_become_positions_among_the_kept() {
+        let edits = run("y = Gather(x, {4,5,6,7,0,1}, axis=1)", &[1, 3, 4, 6]);
+        assert_eq!(edits, Ok(vec![Edit::Constant(1, vec![2, 3, 0])]));
+        assert_eq!(run("y = Gather(x, {0,1,0,1}, axis=1)", &[1, 2]), Ok(vec![Edit::Constant(1, vec![0, 0])]));
+        assert_eq!(run("y = Gather(x, {0,1}, axis=1)", &[0, 1, 5]), Ok(Vec::new()));
+        assert_eq!(run("y = Gather(x, {-1}, axis=1)", &[0, 1, 7]), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_scalar_stays_a_scalar() {
+        let scalar = |kept: &[u32]| run("s = Shape(w[1,4])\ni = Size(v[5])\ny = Gather(x, i, axis=1)", kept);
+        assert_eq!(scalar(&[0, 5, 7]), Ok(vec![Edit::Scalar(1, 1)]));
+        assert!(scalar(&[0, 4, 7]).is_err());
+    }
+}

@@ -140,3 +140,30 @@ fn resize(signature: &mut Signature, letter: &Term, extent: i64) {
         letter.extent = Some(Extent::known(extent));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::testing::patch;
+    use super::*;
+
+    #[test]
+    fn pads_shrink_with_their_channels() {
+        let model = |n: usize, line: &str| format!("in x [1,{n},8]\n{line}\nout y");
+        let run = |line: &str| {
+            // Of 2 + 4 + 3 channels made, one, two and two are kept.
+            let (read, made): (&[u32], &[u32]) = (&[1, 2], &[1, 3, 4, 6, 8]);
+            patch(&model(4, line), &model(2, line), "[1,5,8]", &[((0, 1), read)], &[((0, 1), made)]).unwrap()
+        };
+        assert_eq!(run("y = Pad(x, {0,2,1,0,3,1})"), [Edit::Constant(1, vec![0, 1, 1, 0, 2, 1])]);
+        assert_eq!(run("opset 18\ny = Pad(x, {2,3}, _, {1})"), [Edit::Constant(1, vec![1, 2])]);
+        assert_eq!(run("opset 10\ny = Pad(x, pads=[0,2,1,0,3,1])"), [Edit::Ints("pads", vec![0, 1, 1, 0, 2, 1])]);
+    }
+
+    #[test]
+    fn crops_shrink_with_what_they_cut_off() {
+        let model = |n: usize| format!("in x [1,{n}]\ny = Pad(x, {{0,-3,0,1}})\nout y");
+        let edits = patch(&model(8), &model(5), "[1,5]", &[((0, 1), &[0, 3, 4, 5, 7])], &[((0, 1), &[0, 1, 2, 4, 5])]);
+        assert_eq!(edits, Ok(vec![Edit::Constant(1, vec![0, -1, 0, 1])]));
+    }
+}

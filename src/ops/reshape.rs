@@ -138,3 +138,52 @@ fn flattened(node: &NodeView) -> Refused<Vec<Extent>> {
     let product = |part| Extent::product(part).ok_or_else(|| Refusal::new("an extent overflows"));
     Ok(vec![product(rows)?, product(columns)?])
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::testing::patch;
+    use super::*;
+
+    fn run(target: &str, n: [&str; 2], outputs: &str) -> Refused<Vec<Edit>> {
+        let model = |shape: &str| format!("in x {shape}\ny = Reshape(x, {target})\nout y");
+        patch(&model(n[0]), &model(n[1]), outputs, &[], &[])
+    }
+
+    #[test]
+    fn constant_targets_follow() {
+        // Written out, copied, what remains.
+        let shapes = ["[n,8,3,3]", "[n,5,3,3]"];
+        assert_eq!(run("{-1,72}", shapes, "[n,45]"), Ok(vec![Edit::Constant(1, vec![-1, 45])]));
+        assert_eq!(run("{0,-1}", shapes, "[n,45]"), Ok(Vec::new()));
+        assert_eq!(run("{0,0,9}", shapes, "[n,5,9]"), Ok(Vec::new()));
+        assert_eq!(run("{0,8,-1}", shapes, "[n,5,9]"), Ok(vec![Edit::Constant(1, vec![0, 5, -1])]));
+        assert_eq!(run("{-1,3,4,8}", ["[n,9,96]", "[n,9,24]"], "[n,3,2,4]"), Ok(vec![Edit::Constant(1, vec![-1, 3, 2, 4])]));
+        assert_eq!(run("{-1,49,32}", ["[49,n,32]", "[49,n,9]"], "[n,49,9]"), Ok(vec![Edit::Constant(1, vec![-1, 49, 9])]));
+    }
+
+    #[test]
+    fn a_zero_that_copies_another_extent_is_spelled_out() {
+        // The target copies extent 8 of an axis of input channels; the output must have 4 there.
+        assert_eq!(run("{0,0}", ["[2,8]", "[2,8]"], "[2,4]"), Ok(vec![Edit::Constant(1, vec![0, 4])]));
+    }
+
+    #[test]
+    fn computed_targets_are_overridden_where_they_went_wrong() {
+        let model = |c: usize, d: usize| {
+            format!(
+                "in x [n,{c},3]\nin z [n,{d}]\ns = Shape(z)\nn = Gather(s, {{0}})\nd = Gather(s, {{1}})
+                 t = Concat(n, d, {{3}}, axis=0)\ny = Reshape(x, t)\nout y"
+            )
+        };
+        // The shape that the target is computed from follows by itself, or it does not.
+        assert_eq!(patch(&model(8, 8), &model(5, 5), "[n,5,3]", &[], &[]), Ok(Vec::new()));
+        let edits = patch(&model(8, 8), &model(5, 8), "[n,5,3]", &[], &[]);
+        assert_eq!(edits, Ok(vec![Edit::Entries(1, vec![(1, 5)])]));
+        let edits = patch(&model(8, 8), &model(8, 5), "[n,8,3]", &[], &[]);
+        assert_eq!(edits, Ok(vec![Edit::Entries(1, vec![(1, 8)])]));
+        let shapes = "in x [n,8]\nin k int64 [1]\nt = Concat(k, {8}, axis=0)\ny = Reshape(x, t)\nout y";
+        let edits = patch(shapes, &shapes.replace("[n,8]", "[n,5]"), "[n,5]", &[], &[]);
+        assert_eq!(edits, Ok(vec![Edit::Entries(1, vec![(1, 5)])]));
+    }
+}

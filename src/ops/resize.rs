@@ -166,3 +166,25 @@ fn interpolated(node: &NodeView, changed: Vec<(usize, Extent)>) -> Refused<Signa
     signature.outputs = vec![Some(output)];
     Ok(signature)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::testing::patch;
+    use super::*;
+
+    #[test]
+    fn sizes_of_passing_axes_follow() {
+        let run = |line: &str, batch: &str| {
+            let model = |c: usize| format!("in x [n,{c},5,5]\n{line}\nout y");
+            patch(&model(8), &model(3), &format!("[{batch},3,10,10]"), &[], &[])
+        };
+        assert_eq!(run("y = Resize(x, _, _, {2,8,10,10})", "2"), Ok(vec![Edit::Constant(3, vec![2, 3, 10, 10])]));
+        assert_eq!(run("opset 18\ny = Resize(x, _, _, {10,10}, axes=[2,3])", "n"), Ok(Vec::new()));
+        assert_eq!(run("y = Resize(x, _, <1,1,2,2>)", "n"), Ok(Vec::new()));
+        let shape = "s = Shape(x)\na = Slice(s, {0}, {2}, {0})\nr = Concat(a, {10,10}, axis=0)\n";
+        assert_eq!(run(&format!("{shape}y = Resize(x, _, _, r)"), "n"), Ok(Vec::new()));
+        let other = "s = Shape(w[1,8])\na = Slice(s, {1}, {2}, {0})\nr = Concat({1}, a, {10,10}, axis=0)\n";
+        assert_eq!(run(&format!("{other}y = Resize(x, _, _, r)"), "1"), Ok(vec![Edit::Entries(3, vec![(1, 3)])]));
+    }
+}

@@ -184,3 +184,34 @@ impl Rule for OneHot {
         Ok(signature)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::testing::patch;
+    use super::*;
+
+    #[test]
+    fn the_shape_of_a_constant_tensor_follows() {
+        let model = |h: usize| {
+            format!(
+                "in x [n,{h}]\ns = Shape(x)\nn = Gather(s, {{0}})\nt = Concat({{2}}, n, {{8}}, axis=0)
+                 y = ConstantOfShape(t)\nout y"
+            )
+        };
+        let edits = patch(&model(8), &model(8), "[2,n,5]", &[], &[]);
+        assert_eq!(edits, Ok(vec![Edit::Entries(0, vec![(2, 5)])]));
+        assert_eq!(patch(&model(8), &model(8), "[2,n,8]", &[], &[]), Ok(Vec::new()));
+        let edits = patch("y = ConstantOfShape({2,8})\nout y", "y = ConstantOfShape({2,8})\nout y", "[2,5]", &[], &[]);
+        assert_eq!(edits, Ok(vec![Edit::Constant(0, vec![2, 5])]));
+    }
+
+    #[test]
+    fn ranges_are_counted_as_the_standard_counts_them() {
+        assert_eq!(steps(0, 5, 2), Ok(3));
+        assert_eq!(steps(10, 4, -2), Ok(3));
+        assert_eq!(steps(3, 3, 1), Ok(0));
+        assert!(steps(0, 3, 0).is_err());
+        assert!(steps(i64::MIN, i64::MAX, 1).is_err());
+    }
+}

@@ -218,3 +218,55 @@ impl Cut {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::testing::patch;
+    use super::*;
+
+    fn run(line: &str, kept: &[u32]) -> Vec<Edit> {
+        let model = |n: usize| format!("in x [n,{n}]\n{line}\nout y");
+        patch(&model(8), &model(kept.len()), "[n,?]", &[((0, 1), kept)], &[]).unwrap()
+    }
+
+    #[test]
+    fn bounds_follow_the_kept_indices() {
+        let edits = run("y = Slice(x, {2}, {6}, {1})", &[0, 3, 4, 7]);
+        assert_eq!(edits, [Edit::Constant(1, vec![1]), Edit::Constant(2, vec![3])]);
+        let edits = run("opset 9\ny = Slice(x, axes=[1], starts=[2], ends=[6])", &[0, 3, 4, 7]);
+        assert_eq!(edits, [Edit::Ints("starts", vec![1]), Edit::Ints("ends", vec![3])]);
+        // Only the entry of the shrunk axis changes.
+        let edits = run("y = Slice(x, {0,2}, {9223372036854775807,6}, {0,1})", &[1, 3, 4, 7]);
+        let ends = vec![i64::MAX, 3];
+        assert_eq!(edits, [Edit::Constant(1, vec![0, 1]), Edit::Constant(2, ends)]);
+        // An end beyond the axis is clamped, so the 6 may stay.
+        let edits = run("y = Slice(x, {2}, {6}, {1})", &[2, 3, 4, 5]);
+        assert_eq!(edits, [Edit::Constant(1, vec![0])]);
+    }
+
+    #[test]
+    fn spellings_that_stay_right_stay() {
+        assert_eq!(run("y = Slice(x, {4}, {9223372036854775807}, {1})", &[0, 1, 2, 3, 6, 7]), []);
+        assert_eq!(run("y = Slice(x, {0}, {-2}, {1})", &[0, 3, 6, 7]), []);
+        assert_eq!(run("y = Slice(x, {1}, {9223372036854775807}, {1}, {2})", &[0, 1, 4, 5]), []);
+        assert_eq!(run("y = Slice(x, {0}, {8}, {1}, {2})", &[0, 1, 4, 5]), []);
+        let edits = run("y = Slice(x, {-4}, {9223372036854775807}, {1})", &[0, 6, 7]);
+        assert_eq!(edits, [Edit::Constant(1, vec![1])]);
+    }
+
+    #[test]
+    fn computed_bounds_are_overridden_where_they_went_wrong() {
+        let model = |n: usize, m: usize| {
+            format!("in x [n,{n}]\nin z [n,{m}]\ns = Shape(z)\nc = Gather(s, {{1}})\ny = Slice(x, {{0}}, c, {{1}})\nout y")
+        };
+        let edits = patch(&model(8, 4), &model(5, 4), "[n,2]", &[((0, 1), &[0, 1, 5, 6, 7])], &[]);
+        assert_eq!(edits, Ok(vec![Edit::Entries(2, vec![(0, 2)])]));
+        // The axis stays, the tensor whose shape is the bound shrinks.
+        let edits = patch(&model(8, 4), &model(8, 3), "[n,4]", &[], &[]);
+        assert_eq!(edits, Ok(vec![Edit::Entries(2, vec![(0, 4)])]));
+        // Both shrink alike.
+        let edits = patch(&model(8, 4), &model(6, 3), "[n,3]", &[((0, 1), &[0, 1, 2, 5, 6, 7])], &[]);
+        assert_eq!(edits, Ok(Vec::new()));
+    }
+}

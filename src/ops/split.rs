@@ -49,7 +49,8 @@ impl Rule for Split {
                 }
                 let named = |(i, size): (usize, &Option<Extent>)| {
                     let size = size.clone().unwrap_or_else(|| {
-                        node.symbolic(|s| s.computed(&format!("part{i}"), &[unknown(node, axis)]))
+                        let whole = unknown(node, axis);
+                        node.symbolic(|s| s.computed(&format!("part{i}"), &[whole]))
                     });
                     signature.fixed(format!("p{i}"), Some(size), why)
                 };
@@ -158,4 +159,46 @@ fn kept_sizes(
         }));
     }
     sizes
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::testing::patch;
+    use super::*;
+
+    const KEPT: &[((usize, usize), &[u32])] = &[((0, 1), &[0, 2, 5, 6, 7])];
+
+    #[test]
+    fn sizes_follow_in_their_own_form() {
+        let (before, after) = ("in x [n,8]\n", "in x [n,5]\n");
+        for (line, expected) in [
+            ("a, b = Split(x, {3,5}, axis=1)", vec![Edit::Constant(1, vec![2, 3])]),
+            ("a, b = Split(x, axis=1)", vec![Edit::Constant(1, vec![2, 3])]),
+            ("opset 11\na, b = Split(x, split=[3,5], axis=1)", vec![Edit::Ints("split", vec![2, 3])]),
+            ("opset 11\na, b = Split(x, axis=1)", vec![Edit::Ints("split", vec![2, 3])]),
+            (
+                "opset 18\na, b = Split(x, num_outputs=2, axis=1)",
+                vec![Edit::Constant(1, vec![2, 3]), Edit::Remove("num_outputs")],
+            ),
+        ] {
+            let out = "out a, b";
+            let edits = patch(&format!("{before}{line}\n{out}"), &format!("{after}{line}\n{out}"), "[n,2] [n,3]", KEPT, &[]);
+            // Kept 0, 2 and 5 to 7: equal parts of four hold two and three, parts of three and five likewise.
+            assert_eq!(edits.unwrap(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn parts_that_stay_equal_need_no_sizes() {
+        let model = |n| format!("opset 18\nin x [n,{n}]\na, b = Split(x, num_outputs=2, axis=1)\nout a, b");
+        let edits = patch(&model(8), &model(6), "[n,3] [n,3]", &[((0, 1), &[0, 1, 2, 5, 6, 7])], &[]);
+        assert_eq!(edits, Ok(Vec::new()));
+        // Seven and seven is what the operator makes of thirteen and a last part of six, but not of six and seven.
+        let kept: Vec<u32> = (1..14).collect();
+        let edits = patch(&model(14), &model(13), "[n,6] [n,7]", &[((0, 1), &kept)], &[]).unwrap();
+        assert_eq!(edits, [Edit::Constant(1, vec![6, 7]), Edit::Remove("num_outputs")]);
+        let kept: Vec<u32> = (0..13).collect();
+        assert_eq!(patch(&model(14), &model(13), "[n,7] [n,6]", &[((0, 1), &kept)], &[]), Ok(Vec::new()));
+    }
 }
