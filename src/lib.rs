@@ -3,6 +3,7 @@
 pub mod allocate;
 pub mod axes;
 pub mod coupling;
+pub mod engine;
 pub mod error;
 pub mod graph;
 pub mod groups;
@@ -11,10 +12,11 @@ pub mod ops;
 pub mod plan_file;
 pub mod proto;
 pub mod prune;
-
+pub mod report;
 pub mod rewrite;
 pub mod score;
 pub mod tasks;
 pub mod text;
+pub mod verify;
 
 pub use error::{Error, ErrorKind, Result};

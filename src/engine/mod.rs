@@ -1,0 +1,76 @@
+//! Engine: the one module that knows a runtime. Everything else sees models, values and these two traits.
+//!
+//! Invariants: an engine never falls back to another device silently, never panics on a file, and returns the wanted
+//! values in the order asked for, whatever they are: outputs, inner activations, inputs or initializers.
+
+pub mod inputs;
+pub mod samples;
+pub mod tract;
+pub mod value;
+
+pub use samples::Samples;
+pub use tract::Tract;
+pub use value::{ElementType, Value};
+
+use crate::Result;
+use crate::proto::onnx::ModelProto;
+
+/// The type and shape of an input that is going to be fed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputFact {
+    /// Name of the graph input.
+    pub name: String,
+    /// Element type.
+    pub element: ElementType,
+    /// Extents, all concrete.
+    pub shape: Vec<usize>,
+}
+
+/// Values by name, as they are fed to a session.
+pub type Feeds = Vec<(String, Value)>;
+
+/// The facts of feeds, in the same order.
+pub fn facts_of(feeds: &[(String, Value)]) -> Vec<InputFact> {
+    feeds
+        .iter()
+        .map(|(name, value)| InputFact {
+            name: name.clone(),
+            element: value.element(),
+            shape: value.shape().to_vec(),
+        })
+        .collect()
+}
+
+/// A runtime that can run ONNX models.
+pub trait Engine: Sync {
+    /// The name that reports show.
+    fn name(&self) -> &'static str;
+
+    /// Prepares `model` for inputs of exactly the given types and shapes; `run` will return the `wanted` values.
+    ///
+    /// # Errors
+    /// When the runtime does not accept the model, an input is not among `inputs`, or a wanted value does not exist.
+    fn open(&self, model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> Result<Box<dyn Session>>;
+}
+
+/// A model ready to run. Several threads may run one session at the same time.
+pub trait Session: Send + Sync {
+    /// Runs once; the values come back in the order of `wanted`.
+    ///
+    /// # Errors
+    /// When an input is missing or the runtime fails.
+    fn run(&self, feeds: &[(String, Value)]) -> Result<Vec<Value>>;
+}
+
+/// Opens and runs once.
+///
+/// # Errors
+/// Those of [`Engine::open`] and [`Session::run`].
+pub fn run_once(
+    engine: &dyn Engine,
+    model: &ModelProto,
+    feeds: &[(String, Value)],
+    wanted: &[String],
+) -> Result<Vec<Value>> {
+    engine.open(model, &facts_of(feeds), wanted)?.run(feeds)
+}

@@ -1,0 +1,197 @@
+//! The built-in engine: tract, in pure Rust, on the CPU, single-threaded per run.
+//!
+//! Invariants: declared shapes of inner values are not believed (pruned files may carry stale ones, and exporters'
+//! symbols contradict concrete inputs); every input has a concrete shape; a panic inside the runtime becomes an error.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use half::f16;
+use prost::Message;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::infer::{InferenceFact, InferenceModelExt};
+use tract_onnx::tract_hir::internal::{bail, format_err};
+
+use super::{ElementType, Engine, InputFact, Session, Value};
+use crate::proto::onnx::{GraphProto, ModelProto, TensorProto};
+use crate::{Error, Result};
+
+/// The built-in engine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tract;
+
+impl Engine for Tract {
+    fn name(&self) -> &'static str {
+        "tract (CPU)"
+    }
+
+    fn open(&self, model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> Result<Box<dyn Session>> {
+        guarded("load", || open(model, inputs, wanted))
+    }
+}
+
+struct TractSession {
+    plan: Arc<TypedRunnableModel>,
+    inputs: Vec<InputFact>,
+}
+
+impl Session for TractSession {
+    fn run(&self, feeds: &[(String, Value)]) -> Result<Vec<Value>> {
+        let mut tensors: TVec<TValue> = tvec!();
+        for input in &self.inputs {
+            let value = feeds
+                .iter()
+                .find_map(|(name, value)| (*name == input.name).then_some(value))
+                .ok_or_else(|| Error::input("no value for a graph input").tensor(&input.name))?;
+            if value.element() != input.element || value.shape() != input.shape {
+                return Err(Error::input(format!(
+                    "an input of {} {:?} was opened as {} {:?}",
+                    value.element().as_str_name(),
+                    value.shape(),
+                    input.element.as_str_name(),
+                    input.shape
+                ))
+                .tensor(&input.name));
+            }
+            tensors.push(to_tensor(value.clone()).into());
+        }
+        guarded("run", || self.plan.run(tensors)?.into_iter().map(|t| from_tensor(&t)).collect())
+    }
+}
+
+fn open(model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> TractResult<Box<dyn Session>> {
+    let proto = tract_onnx::pb::ModelProto::decode(self_contained(model).as_slice())?;
+    let mut parsed = tract_onnx::onnx().with_ignore_value_info(true).parse(&proto, None)?;
+    if let Some(name) = parsed.unresolved_inputs.first() {
+        bail!("nothing produces the value `{name}`");
+    }
+    let mut in_order = Vec::new();
+    for (position, outlet) in parsed.model.input_outlets()?.to_vec().into_iter().enumerate() {
+        // The node of a graph input carries the name of the input.
+        let name = parsed.model.node(outlet.node).name.clone();
+        let Some(input) = inputs.iter().find(|i| i.name == name) else {
+            bail!("no shape is known for the graph input `{name}`");
+        };
+        let fact = InferenceFact::dt_shape(datum_type(input.element)?, input.shape.as_slice());
+        parsed.model.set_input_fact(position, fact)?;
+        in_order.push(input.clone());
+    }
+    let mut outlets = Vec::new();
+    for name in wanted {
+        match parsed.outlets_by_name.get(name) {
+            Some(outlet) => outlets.push(*outlet),
+            None => bail!("the model has no value `{name}`"),
+        }
+    }
+    parsed.model.select_output_outlets(&outlets)?;
+    let typed = parsed.model.into_typed()?;
+    // Optimised plans are several times faster, but a rewrite that fails must not cost us the model.
+    let plan = typed.clone().into_optimized().and_then(|m| m.into_runnable());
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(_) => typed.into_runnable()?,
+    };
+    Ok(Box::new(TractSession { plan, inputs: in_order }))
+}
+
+/// The encoded model with every tensor inline: the reader has resolved external data into `raw_data`, but the marks
+/// stay in place so that the file can be written as it was, and the runtime would go looking for the data files.
+fn self_contained(model: &ModelProto) -> Vec<u8> {
+    let mut copy = model.clone();
+    if let Some(graph) = &mut copy.graph {
+        inline_graph(graph);
+    }
+    copy.encode_to_vec()
+}
+
+fn inline_graph(graph: &mut GraphProto) {
+    graph.initializer.iter_mut().for_each(inline_tensor);
+    for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
+        attribute.t.iter_mut().chain(&mut attribute.tensors).for_each(inline_tensor);
+        attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(inline_graph);
+    }
+}
+
+fn inline_tensor(tensor: &mut TensorProto) {
+    if tensor.raw_data.is_some() {
+        tensor.data_location = None;
+        tensor.external_data.clear();
+    }
+}
+
+fn datum_type(element: ElementType) -> TractResult<DatumType> {
+    let proto = tract_onnx::pb::tensor_proto::DataType::try_from(element as i32)
+        .map_err(|e| format_err!("unknown element type: {e}"))?;
+    DatumType::try_from(proto)
+}
+
+fn to_tensor(value: Value) -> Tensor {
+    match value {
+        Value::F32(a) => a.into(),
+        Value::F64(a) => a.into(),
+        Value::F16(a) => a.into(),
+        Value::I8(a) => a.into(),
+        Value::I16(a) => a.into(),
+        Value::I32(a) => a.into(),
+        Value::I64(a) => a.into(),
+        Value::U8(a) => a.into(),
+        Value::U16(a) => a.into(),
+        Value::U32(a) => a.into(),
+        Value::U64(a) => a.into(),
+        Value::Bool(a) => a.into(),
+    }
+}
+
+fn from_tensor(tensor: &Tensor) -> TractResult<Value> {
+    // Shape arithmetic runs on symbolic dimensions; at run time they are plain numbers.
+    if tensor.datum_type() == TDim::datum_type() {
+        let numbers = tensor.cast_to::<i64>()?;
+        return Ok(Value::I64(numbers.to_plain_array_view::<i64>()?.to_owned()));
+    }
+    macro_rules! array {
+        ($scalar:ty) => {
+            tensor.to_plain_array_view::<$scalar>()?.to_owned().into()
+        };
+    }
+    Ok(match tensor.datum_type().unquantized() {
+        DatumType::F32 => array!(f32),
+        DatumType::F64 => array!(f64),
+        DatumType::F16 => array!(f16),
+        DatumType::I8 => array!(i8),
+        DatumType::I16 => array!(i16),
+        DatumType::I32 => array!(i32),
+        DatumType::I64 => array!(i64),
+        DatumType::U8 => array!(u8),
+        DatumType::U16 => array!(u16),
+        DatumType::U32 => array!(u32),
+        DatumType::U64 => array!(u64),
+        DatumType::Bool => array!(bool),
+        other => bail!("a value of type {other:?} cannot be returned"),
+    })
+}
+
+/// Runs `f`; errors and panics of the runtime become one line.
+fn guarded<T>(doing: &str, f: impl FnOnce() -> TractResult<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => {
+            let mut lines: Vec<String> = Vec::new();
+            for cause in [Some(error.to_string()), Some(error.root_cause().to_string())].into_iter().flatten() {
+                let line = cause.lines().next().unwrap_or_default().trim().to_string();
+                if !line.is_empty() && !lines.contains(&line) {
+                    lines.push(line);
+                }
+            }
+            Err(Error::engine(format!("tract cannot {doing} the model: {}", lines.join(": "))))
+        }
+        Err(panic) => {
+            let what = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            let line = what.lines().next().unwrap_or_default();
+            Err(Error::engine(format!("tract panicked when it tried to {doing} the model: {line}")))
+        }
+    }
+}

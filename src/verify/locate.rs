@@ -1,0 +1,114 @@
+//! Locate: the first value, in the order of computation, at which a pruned model leaves its masked original. The names
+//! of activations survive pruning, so values are compared by name; only floats, because shape arithmetic changes rightly.
+//!
+//! It is an aid for finding the mistake and no part of the verdict: where a correction is a separate node (a mean over
+//! fewer channels, then rescaled), the value before the correction is named first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::compare::compare;
+use crate::engine::{Engine, Value, run_once};
+use crate::kept::{Kept, KeptAxes};
+use crate::proto::onnx::{ModelProto, NodeProto};
+
+/// Values fetched in one run, so that memory stays bounded.
+const VALUES_PER_RUN: usize = 64;
+
+/// The first value that differs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FirstDifference {
+    /// Name of the value.
+    pub value: String,
+    /// Name of the node that computes it; may be empty.
+    pub node: String,
+    /// Operator type of that node.
+    pub operator: String,
+    /// How it differs: a relative difference, or shapes that disagree.
+    pub how: String,
+}
+
+impl fmt::Display for FirstDifference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`, computed by {} `{}`, {}", self.value, self.operator, self.node, self.how)
+    }
+}
+
+/// What is compared.
+pub(super) struct Parties<'m> {
+    pub(super) reference: &'m ModelProto,
+    pub(super) pruned: &'m ModelProto,
+    pub(super) kept: &'m Kept,
+    pub(super) altered: &'m BTreeSet<String>,
+}
+
+/// Finds the first difference for one input; `None` when no common value differs or can be fetched.
+pub(super) fn first_difference(
+    parties: &Parties<'_>,
+    engine: &dyn Engine,
+    feeds: &[(String, Value)],
+    tolerance: f64,
+) -> Option<FirstDifference> {
+    let known: BTreeSet<&str> = producers(parties.reference).into_keys().collect();
+    let producers = producers(parties.pruned);
+    let in_order = parties.pruned.graph.iter().flat_map(|g| &g.node).flat_map(|n| &n.output);
+    let common: Vec<String> = in_order
+        .filter(|name| known.contains(name.as_str()) && !parties.altered.contains(*name) && !name.is_empty())
+        .cloned()
+        .collect();
+    for names in common.chunks(VALUES_PER_RUN) {
+        for (name, reference, found) in values(parties, engine, feeds, names) {
+            if !found.is_float() {
+                continue;
+            }
+            let axes = parties.kept.activations.get(&name).or_else(|| parties.kept.constants.get(&name));
+            let Some(expected) = gathered(reference, axes) else { continue };
+            let difference = compare(&name, &expected, &found);
+            if difference.within(tolerance) {
+                continue;
+            }
+            let node = producers.get(name.as_str());
+            let by = format!("differs by {:.2e} (relative)", difference.max_relative);
+            return Some(FirstDifference {
+                node: node.map(|n| n.name().to_string()).unwrap_or_default(),
+                operator: node.map(|n| n.op_type().to_string()).unwrap_or_default(),
+                how: difference.mismatch.unwrap_or(by),
+                value: name,
+            });
+        }
+    }
+    None
+}
+
+/// The values of both models, all at once or, where a value among them cannot be fetched, one by one.
+fn values(
+    parties: &Parties<'_>,
+    engine: &dyn Engine,
+    feeds: &[(String, Value)],
+    names: &[String],
+) -> Vec<(String, Value, Value)> {
+    let fetch = |names: &[String]| {
+        let reference = run_once(engine, parties.reference, feeds, names).ok()?;
+        let found = run_once(engine, parties.pruned, feeds, names).ok()?;
+        let pairs = names.iter().cloned().zip(reference.into_iter().zip(found));
+        Some(pairs.map(|(name, (a, b))| (name, a, b)).collect::<Vec<_>>())
+    };
+    fetch(names).unwrap_or_else(|| {
+        names.iter().filter_map(|name| fetch(std::slice::from_ref(name))).flatten().collect()
+    })
+}
+
+fn gathered(mut value: Value, axes: Option<&KeptAxes>) -> Option<Value> {
+    for (axis, kept) in axes.into_iter().flatten().enumerate() {
+        if let Some(kept) = kept {
+            let indices: Vec<usize> = kept.iter().filter_map(|i| usize::try_from(*i).ok()).collect();
+            value = value.select(axis, &indices).ok()?;
+        }
+    }
+    Some(value)
+}
+
+fn producers(model: &ModelProto) -> BTreeMap<&str, &NodeProto> {
+    let nodes = model.graph.iter().flat_map(|g| &g.node);
+    nodes.flat_map(|n| n.output.iter().map(move |o| (o.as_str(), n))).collect()
+}

@@ -1,0 +1,255 @@
+//! Verify: is a pruned model what pruning promises?
+//!
+//! Statement. Let M be the original and K its kept indices. Let mask(M, K) be M with every removed index of every
+//! tensor that gets smaller, constant or activation, forced to zero. A pruned model P is correct when
+//!
+//! ```text
+//! interface(P) = interface(M)
+//! constant(P, c) = constant(M, c)[K_c]             for every constant c of M that P still has, bit by bit
+//! output(P, x, o) = output(mask(M, K), x, o)       for every graph output o and every input x,
+//!                                                  up to floating-point reassociation
+//! ```
+//!
+//! The third line is tested on one or two inputs. It holds where removed channels are contracted or summed, and fails
+//! where something is normalised or averaged over them without a correction, which is the point.
+//!
+//! Invariants: nothing here knows what operators mean, how channels are coupled or how a model is rewritten; the kept
+//! indices are the only fact shared with those who prune, so that their mistakes cannot be repeated here.
+
+mod compare;
+mod constants;
+mod locate;
+mod masked;
+mod structure;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use compare::OutputDifference;
+pub use locate::FirstDifference;
+
+use crate::engine::{Engine, Feeds, InputFact, Samples, Value, facts_of, inputs::input_shapes, samples::random_feeds};
+use crate::kept::Kept;
+use crate::proto::onnx::tensor_proto::DataType;
+use crate::proto::onnx::{GraphProto, ModelProto, TypeProto, tensor_shape_proto::dimension, type_proto};
+use crate::{Error, Result};
+use masked::{Facts, masked};
+
+/// What to verify with.
+#[derive(Clone, Debug)]
+pub struct VerifyOptions {
+    /// Seed of the random inputs.
+    pub seed: u64,
+    /// Real inputs, used instead of random ones: the first and the last sample.
+    pub samples: Option<Samples>,
+    /// Shapes of inputs that the file leaves open, by name.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// The largest relative difference that passes. Models with half precision weights get at least 2e-2, which is
+    /// about 20 roundings of that type.
+    pub tolerance: f64,
+    /// Constants that may hold other values than the original: shape arithmetic that follows, repaired weights.
+    pub altered: BTreeSet<String>,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        let (shapes, altered) = (BTreeMap::new(), BTreeSet::new());
+        Self { seed: 0, samples: None, shapes, tolerance: 1e-4, altered }
+    }
+}
+
+/// How verification ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Structure and outputs agree.
+    Passed,
+    /// They do not.
+    Failed {
+        /// What disagrees, in one line.
+        reason: String,
+        /// The first value in the order of computation that differs, when it could be found.
+        first: Option<FirstDifference>,
+    },
+    /// The engine cannot run the original, so nothing can be said about the outputs.
+    CannotRun {
+        /// The engine's reason, in one line.
+        reason: String,
+    },
+}
+
+/// The result of verification.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The engine that ran.
+    pub engine: &'static str,
+    /// Inputs that were fed, with their shapes. Empty when nothing ran.
+    pub inputs: Vec<InputFact>,
+    /// The difference at every graph output. Empty when the models did not both run.
+    pub outputs: Vec<OutputDifference>,
+    /// The tolerance that applied.
+    pub tolerance: f64,
+}
+
+impl Verdict {
+    /// True when the outcome is `Passed`.
+    pub fn passed(&self) -> bool {
+        self.outcome == Outcome::Passed
+    }
+}
+
+/// Verifies that `pruned` is `original` without what `kept` leaves out.
+///
+/// # Errors
+/// When the options do not fit the model (samples, shapes), or `kept` does not fit the original (unknown names, indices
+/// out of range, graph inputs or outputs that get smaller). A wrong pruned model is a verdict and not an error.
+pub fn verify(
+    original: &ModelProto,
+    pruned: &ModelProto,
+    kept: &Kept,
+    engine: &dyn Engine,
+    options: &VerifyOptions,
+) -> Result<Verdict> {
+    let tolerance = if has_half_precision(original) { options.tolerance.max(2e-2) } else { options.tolerance };
+    let mut verdict =
+        Verdict { outcome: Outcome::Passed, engine: engine.name(), inputs: vec![], outputs: vec![], tolerance };
+    let failed = |reason: String| Outcome::Failed { reason, first: None };
+    if let Some(what) = structure::deviation(original, pruned, kept, &options.altered)? {
+        verdict.outcome = failed(what);
+        return Ok(verdict);
+    }
+    let (feeds, facts) = match run_original(original, kept, engine, options)? {
+        Ok(run) => run,
+        Err(reason) => {
+            verdict.outcome = Outcome::CannotRun { reason };
+            return Ok(verdict);
+        }
+    };
+    let reference = masked(original, kept, &facts)?;
+    let outputs = output_names(original);
+    let expected = match run_all(engine, &reference, &feeds, &outputs) {
+        Ok(values) => values,
+        Err(e) => {
+            verdict.outcome = Outcome::CannotRun { reason: format!("the masked original does not run: {e}") };
+            return Ok(verdict);
+        }
+    };
+    verdict.inputs = feeds.first().map(|f| facts_of(f)).unwrap_or_default();
+    let found = match run_all(engine, pruned, &feeds, &outputs) {
+        Ok(values) => values,
+        Err(e) => {
+            verdict.outcome = failed(format!("the original runs and the pruned model does not: {e}"));
+            return Ok(verdict);
+        }
+    };
+    for (expected, found) in expected.iter().zip(&found) {
+        let pairs = outputs.iter().zip(expected.iter().zip(found));
+        let differences = pairs.map(|(name, (a, b))| compare::compare(name, a, b)).collect::<Vec<_>>();
+        verdict.outputs = match std::mem::take(&mut verdict.outputs) {
+            earlier if earlier.is_empty() => differences,
+            earlier => earlier.into_iter().zip(differences).map(|(a, b)| a.worse(b)).collect(),
+        };
+    }
+    if let Some(worst) = worst(&verdict.outputs, tolerance) {
+        let parties = locate::Parties { reference: &reference, pruned, kept, altered: &options.altered };
+        let first = feeds.iter().find_map(|f| locate::first_difference(&parties, engine, f, tolerance));
+        verdict.outcome = Outcome::Failed { reason: reason(worst, tolerance), first };
+    } else if verdict.outputs.iter().all(|o| o.compared == 0) {
+        let reason = "all outputs are empty or NaN for the inputs tried; give real samples".to_string();
+        verdict.outcome = Outcome::CannotRun { reason };
+    }
+    Ok(verdict)
+}
+
+fn worst(outputs: &[OutputDifference], tolerance: f64) -> Option<&OutputDifference> {
+    let failing = outputs.iter().filter(|o| !o.within(tolerance));
+    failing.max_by(|a, b| a.max_relative.total_cmp(&b.max_relative))
+}
+
+fn reason(output: &OutputDifference, tolerance: f64) -> String {
+    match &output.mismatch {
+        Some(what) => format!("output `{}` {what}", output.name),
+        None => format!(
+            "output `{}` differs from the masked original by {:.2e} (relative, tolerance {tolerance:.0e})",
+            output.name, output.max_relative
+        ),
+    }
+}
+
+/// The inputs that the original runs with, and the types and shapes of the activations that get smaller. The inner error
+/// is the engine's reason.
+#[allow(clippy::type_complexity)]
+fn run_original(
+    original: &ModelProto,
+    kept: &Kept,
+    engine: &dyn Engine,
+    options: &VerifyOptions,
+) -> Result<std::result::Result<(Vec<Feeds>, Facts), String>> {
+    let reachable: BTreeSet<&str> =
+        original.graph.iter().flat_map(|g| &g.node).flat_map(|n| &n.output).map(String::as_str).collect();
+    let (taps, nested): (Vec<&String>, Vec<&String>) =
+        kept.activations.keys().partition(|name| reachable.contains(name.as_str()));
+    let mut facts = Facts::new();
+    let declared = structure::declared_types(original);
+    for name in nested {
+        // An engine cannot return a value of a nested graph, so its declaration has to do.
+        let missing = || Error::verification("the original has no such activation, or its shape is not known");
+        let fact = declared.get(name.as_str()).and_then(|t| concrete(t)).ok_or_else(|| missing().tensor(name))?;
+        facts.insert(name.clone(), fact);
+    }
+    let wanted: Vec<String> = output_names(original).into_iter().chain(taps.iter().map(|t| (*t).clone())).collect();
+    let n_outputs = wanted.len() - taps.len();
+    let mut reason = None;
+    for feeds in candidates(original, options)? {
+        let Some(first) = feeds.first() else { continue };
+        match crate::engine::run_once(engine, original, first, &wanted) {
+            Ok(values) => {
+                let tapped = taps.iter().zip(values.iter().skip(n_outputs));
+                facts.extend(tapped.map(|(name, v)| ((*name).clone(), (v.element(), v.shape().to_vec()))));
+                return Ok(Ok((feeds, facts)));
+            }
+            // The first shape is the likeliest, so its reason tells most.
+            Err(e) => reason = reason.or(Some(e.to_string())),
+        }
+    }
+    Ok(Err(reason.unwrap_or_else(|| "there is no input to run it with".into())))
+}
+
+/// Inputs to try, several feeds of the same shape each.
+fn candidates(original: &ModelProto, options: &VerifyOptions) -> Result<Vec<Vec<Feeds>>> {
+    if let Some(samples) = options.samples.as_ref().filter(|s| !s.is_empty()) {
+        let indices = BTreeSet::from([0, samples.len().saturating_sub(1)]);
+        let feeds = indices.into_iter().map(|i| samples.feeds(original, i)).collect::<Result<Vec<_>>>()?;
+        return Ok(vec![feeds]);
+    }
+    let seeds = [options.seed, options.seed.wrapping_add(1)];
+    let of_shape = |facts: Vec<InputFact>| seeds.iter().map(|seed| random_feeds(&facts, *seed)).collect();
+    input_shapes(original, &options.shapes)?.into_iter().map(of_shape).collect()
+}
+
+fn concrete(declared: &TypeProto) -> Option<(DataType, Vec<usize>)> {
+    let Some(type_proto::Value::TensorType(tensor)) = &declared.value else { return None };
+    let extents = tensor.shape.as_ref()?.dim.iter().map(|d| match d.value {
+        Some(dimension::Value::DimValue(n)) => usize::try_from(n).ok(),
+        // Only axes that get smaller are looked at, and those are never symbolic.
+        _ => Some(1),
+    });
+    Some((DataType::try_from(tensor.elem_type()).ok()?, extents.collect::<Option<_>>()?))
+}
+
+fn run_all(engine: &dyn Engine, model: &ModelProto, feeds: &[Feeds], wanted: &[String]) -> Result<Vec<Vec<Value>>> {
+    let facts = feeds.first().map(|f| facts_of(f)).unwrap_or_default();
+    let session = engine.open(model, &facts, wanted)?;
+    feeds.iter().map(|f| session.run(f)).collect()
+}
+
+fn output_names(model: &ModelProto) -> Vec<String> {
+    model.graph.iter().flat_map(|g: &GraphProto| &g.output).map(|o| o.name().to_string()).collect()
+}
+
+fn has_half_precision(model: &ModelProto) -> bool {
+    let half = |t: &&crate::proto::onnx::TensorProto| {
+        matches!(constants::element(t), Some(DataType::Float16 | DataType::Bfloat16))
+    };
+    constants::constants(model).into_values().any(|t| half(&t))
+}
