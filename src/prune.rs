@@ -20,9 +20,10 @@
 
 use crate::Result;
 use crate::allocate::{self, AllocateConfig, Plan, Rounding};
-use crate::coupling::Coupling;
+use crate::coupling::{Coupling, Rules};
 use crate::graph::Graph;
 use crate::groups::{self, Group};
+use crate::ops::rule_for;
 use crate::proto::onnx::ModelProto;
 use crate::rewrite::{self, Rewritten};
 use crate::score::{self, ScoreInput};
@@ -80,9 +81,17 @@ impl<'m> Analysis<'m> {
     /// # Errors
     /// A graph that is not well formed, a task that names no output.
     pub fn of(model: &'m ModelProto, tasks: &[(String, Vec<String>)]) -> Result<Self> {
+        Self::with_rules(model, tasks, rule_for)
+    }
+
+    /// As [`Analysis::of`], by other rules than the program's own.
+    ///
+    /// # Errors
+    /// As [`Analysis::of`].
+    pub fn with_rules(model: &'m ModelProto, tasks: &[(String, Vec<String>)], rules: Rules) -> Result<Self> {
         let graph = Graph::new(model)?;
         let tasks = Tasks::of(&graph, tasks)?;
-        let coupling = Coupling::of(&graph);
+        let coupling = Coupling::with_rules(&graph, rules);
         let groups = groups::find(&graph, &coupling, &tasks);
         Ok(Self { graph, coupling, tasks, groups })
     }

@@ -16,6 +16,7 @@ use crate::axes::{Expr, Extent, LockId, Space, Symbols};
 use crate::graph::{Graph, NodeId, Source, ValueId};
 use crate::ops::{InputView, Integers, NodeView, Refusal, Row, Signature, rule_for};
 use crate::proto::onnx::TypeProto;
+use crate::proto::tensor;
 
 /// Why, and where, an axis was locked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +55,15 @@ pub struct Reading {
     pub roles: Vec<Role>,
 }
 
+/// Finds the row of an operator by domain and name; `None` = opaque. Tests pass their own to show that a wrong rule is
+/// caught.
+pub type Rules = fn(&str, &str) -> Option<&'static Row>;
+
 /// The axes of every value of one graph.
 #[derive(Debug)]
 pub struct Coupling {
+    /// Where the rules come from.
+    pub rules: Rules,
     /// All axis expressions.
     pub space: Space,
     /// The symbols in their extents.
@@ -78,8 +85,14 @@ pub struct Coupling {
 impl Coupling {
     /// Couples all axes of the graph.
     pub fn of(graph: &Graph) -> Self {
+        Self::with_rules(graph, rule_for)
+    }
+
+    /// Couples all axes of the graph by other rules than the program's own.
+    pub fn with_rules(graph: &Graph, rules: Rules) -> Self {
         let count = graph.values.len();
         let mut coupling = Coupling {
+            rules,
             space: Space::default(),
             symbols: RefCell::default(),
             axes: vec![None; count],
@@ -98,6 +111,7 @@ impl Coupling {
         }
         for output in &graph.outputs {
             coupling.lock_value(*output, None, "graph output");
+            coupling.lock_arithmetic(graph, *output, "a graph output is computed from its extent");
         }
         coupling
     }
@@ -122,7 +136,7 @@ impl Coupling {
             return Err(Refusal::new(why.clone()));
         }
         let node = graph.node(id);
-        let row = rule_for(node.domain(), node.op_type());
+        let row = (self.rules)(node.domain(), node.op_type());
         let row = row.ok_or_else(|| Refusal::new("this operator is not known to the pruner"))?;
         row.rule.signature(&self.view(graph, id))
     }
@@ -158,6 +172,9 @@ impl Coupling {
                     extents.into_iter().map(|e| self.space.atom(Extent::from(e))).collect()
                 });
                 self.integers[index] = Integers::from_tensor(&constant.tensor);
+                if tensor::element_bits(constant.tensor.data_type()).is_none() {
+                    self.lock_value(id, None, "tensors of this type cannot be sliced");
+                }
             }
             Source::OpaqueConstant | Source::Node(..) => {}
         }
@@ -165,7 +182,7 @@ impl Coupling {
 
     fn node(&mut self, graph: &Graph, id: NodeId, declared: &HashMap<&str, &TypeProto>) {
         let node = graph.node(id);
-        let row = rule_for(node.domain(), node.op_type());
+        let row = (self.rules)(node.domain(), node.op_type());
         let outcome = match row {
             None => Err(Refusal::new("this operator is not known to the pruner")),
             Some(row) => self.describe(graph, id, row),
@@ -173,6 +190,7 @@ impl Coupling {
         // What a subgraph captures keeps its meaning only if it does not change.
         for captured in node.inputs.iter().skip(node.input_count).flatten() {
             self.lock_value(*captured, Some(id), "read inside a subgraph");
+            self.lock_arithmetic(graph, *captured, "a subgraph reads what is computed from its extent");
         }
         if let Err(Refusal(why)) = outcome {
             for input in node.inputs.iter().flatten() {
@@ -219,6 +237,22 @@ impl Coupling {
         let axes = self.axes[value.0 as usize].clone().unwrap_or_default();
         for axis in axes {
             self.lock_axis(axis, node, Some(value), why);
+        }
+    }
+
+    /// Locks every axis whose extent flows into an integer value that must not change.
+    fn lock_arithmetic(&mut self, graph: &Graph, value: ValueId, why: &str) {
+        let mut stack = vec![value];
+        let mut seen = std::collections::BTreeSet::new();
+        while let Some(value) = stack.pop() {
+            let computed = self.integers[value.0 as usize].is_some();
+            let Source::Node(producer, _) = graph.value(value).source else { continue };
+            if computed && seen.insert(producer) {
+                for input in graph.node(producer).inputs.iter().flatten() {
+                    self.lock_value(*input, Some(producer), why);
+                    stack.push(*input);
+                }
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::layout::{Layout, Placement};
-use super::onnx::ModelProto;
+use super::onnx::{ModelProto, TensorProto};
 use super::slice::Slice;
 use super::stream;
 use super::target::Target;
@@ -23,6 +23,32 @@ pub struct Output {
     pub model: ModelProto,
     /// What remains of initializers, by their index in `graph.initializer`. Replaces their shape and data.
     pub slices: BTreeMap<usize, Slice>,
+}
+
+impl Output {
+    /// The whole model in memory, with every slice cut: what a reader of the written file sees.
+    ///
+    /// # Errors
+    /// A slice that does not fit its tensor.
+    pub fn materialise(&self) -> Result<ModelProto> {
+        let mut model = self.model.clone();
+        let Some(graph) = model.graph.as_mut() else { return Ok(model) };
+        for (index, slice) in &self.slices {
+            let Some(tensor) = graph.initializer.get_mut(*index) else { continue };
+            let dims = slice.dims_after().into_iter().map(|d| i64::try_from(d).unwrap_or(i64::MAX)).collect();
+            let old = std::mem::take(tensor);
+            *tensor = TensorProto {
+                dims,
+                data_type: old.data_type,
+                name: old.name,
+                doc_string: old.doc_string,
+                metadata_props: old.metadata_props,
+                raw_data: Some(slice.materialize()?),
+                ..Default::default()
+            };
+        }
+        Ok(model)
+    }
 }
 
 /// Where the weights go.

@@ -12,7 +12,7 @@ use crate::axes::Extent;
 use crate::coupling::Coupling;
 use crate::graph::{Graph, NodeId};
 use crate::kept::Indices;
-use crate::ops::{Change, Edit, Integers, rule_for};
+use crate::ops::{Change, Edit, Integers};
 use crate::{Error, Result};
 
 pub(super) fn run(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk) -> Result<After> {
@@ -46,7 +46,7 @@ fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: 
         })
     };
     let changed: Vec<usize> = (0..node.input_count).filter(|slot| changed(*slot, after)).collect();
-    let row = if coupling.opaque[index].is_some() { None } else { rule_for(node.domain(), node.op_type()) };
+    let row = if coupling.opaque[index].is_some() { None } else { (coupling.rules)(node.domain(), node.op_type()) };
     let computes_shapes = node.outputs.iter().flatten().any(|v| coupling.integers[v.0 as usize].is_some());
     let mut edits = Vec::new();
     if !touched && changed.is_empty() {
