@@ -6,8 +6,10 @@
 //! nodes are values, not nodes of the dependency graph.
 
 mod capture;
+mod check;
 mod lower;
 
+pub use check::check;
 pub use lower::is_constant;
 
 use std::borrow::Cow;
@@ -147,8 +149,9 @@ impl<'m> Graph<'m> {
     /// Builds the graph and checks it.
     ///
     /// # Errors
-    /// Unknown or duplicate names and cycles, with the node or tensor.
+    /// Unknown or duplicate names and cycles, with the node or tensor; constants whose data does not fit their shape.
     pub fn new(model: &'m ModelProto) -> crate::Result<Self> {
+        check(model)?;
         lower::lower(model)
     }
 
