@@ -178,12 +178,12 @@ pub(crate) struct CheckArguments {
     #[arg(long, value_name = "FILE.npz", help_heading = "Verification")]
     pub(crate) samples: Option<PathBuf>,
     /// The largest difference at an output that passes, relative to its largest magnitude (half precision: at least 0.02)
-    #[arg(long, value_name = "X", default_value = "0.0001", value_parser = values::tolerance, help_heading = "Verification")]
+    #[arg(long, value_name = "X", default_value = "0.0001", value_parser = values::tolerance, allow_negative_numbers = true, help_heading = "Verification")]
     pub(crate) tolerance: f64,
     /// The shape of an input that the model leaves open, as in image=1x3x224x224; may be repeated
     #[arg(long, value_name = "NAME=DIMS", value_parser = values::input_shape, help_heading = "Verification")]
     pub(crate) input_shape: Vec<InputShape>,
     /// The seed of everything random: inputs that are fed, the criterion `random`
-    #[arg(long, value_name = "N", default_value = "0", help_heading = "Verification")]
+    #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true, help_heading = "Verification")]
     pub(crate) seed: u64,
 }

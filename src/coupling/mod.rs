@@ -10,7 +10,7 @@ mod apply;
 mod declared;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::axes::{Expr, Extent, LockId, Space, Symbols};
 use crate::graph::{Graph, NodeId, Source, ValueId};
@@ -54,6 +54,9 @@ pub struct Reading {
     /// One role per axis.
     pub roles: Vec<Role>,
 }
+
+/// How many mask entries all unlocked axes of a model may have together; the largest models need a thousandth of it.
+const MASK_BUDGET: usize = 1 << 26;
 
 /// Finds the row of an operator by domain and name; `None` = opaque. Tests pass their own to show that a wrong rule is
 /// caught.
@@ -113,7 +116,26 @@ impl Coupling {
             coupling.lock_value(*output, None, "graph output");
             coupling.lock_arithmetic(graph, *output, "a graph output is computed from its extent");
         }
+        coupling.lock_endless();
         coupling
+    }
+
+    /// Locks axes that are too long to keep a mask for, so that a few numbers in a file cannot fill the memory.
+    fn lock_endless(&mut self) {
+        let mut seen = HashSet::new();
+        let mut budget = MASK_BUDGET;
+        for index in 0..self.axes.len() {
+            for axis in self.axes[index].clone().unwrap_or_default() {
+                if !seen.insert(self.space.resolve(axis)) || self.space.is_locked(axis) {
+                    continue;
+                }
+                let extent = self.space.extent(axis).size().unwrap_or(usize::MAX);
+                match budget.checked_sub(extent) {
+                    Some(rest) => budget = rest,
+                    None => self.lock_axis(axis, None, None, "its axes are too long to be tracked"),
+                }
+            }
+        }
     }
 
     /// The extents of a value, if its rank is known.

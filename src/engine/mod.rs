@@ -33,11 +33,7 @@ pub type Feeds = Vec<(String, Value)>;
 pub fn facts_of(feeds: &[(String, Value)]) -> Vec<InputFact> {
     feeds
         .iter()
-        .map(|(name, value)| InputFact {
-            name: name.clone(),
-            element: value.element(),
-            shape: value.shape().to_vec(),
-        })
+        .map(|(name, value)| InputFact { name: name.clone(), element: value.element(), shape: value.shape().to_vec() })
         .collect()
 }
 

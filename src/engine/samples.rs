@@ -109,7 +109,8 @@ fn read_array(npz: &mut NpzReader<File>, name: &str) -> Result<Value> {
     {
         npz.by_name::<OwnedRepr<T>, ndarray::IxDyn>(name).map(Value::from)
     }
-    let readers: [fn(&mut NpzReader<File>, &str) -> std::result::Result<Value, ReadNpzError>; 11] = [
+    type Reader = fn(&mut NpzReader<File>, &str) -> std::result::Result<Value, ReadNpzError>;
+    let readers: [Reader; 11] = [
         attempt::<f32>,
         attempt::<u8>,
         attempt::<i64>,
@@ -160,8 +161,12 @@ fn one_sample(array: &Value, input: &InputDeclaration, index: usize) -> Result<V
         Ok(sample)
     } else {
         let want: Vec<String> = declared.iter().map(ToString::to_string).collect();
-        Err(Error::input(format!("a sample of shape {:?} does not fit the input [{}]", sample.shape(), want.join(", ")))
-            .tensor(&input.name))
+        Err(Error::input(format!(
+            "a sample of shape {:?} does not fit the input [{}]",
+            sample.shape(),
+            want.join(", ")
+        ))
+        .tensor(&input.name))
     }
 }
 

@@ -10,6 +10,7 @@ use petgraph::algo::toposort;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::capture::captured_names;
+use super::check;
 use super::{Constant, Graph, Node, NodeId, Place, Source, Value, ValueId};
 use crate::proto::onnx::{ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
 use crate::{Error, Result};
@@ -23,6 +24,7 @@ pub(super) fn lower(model: &ModelProto) -> Result<Graph<'_>> {
         .collect();
     let mut builder = Builder { values: Vec::new(), names: HashMap::new() };
     for (index, tensor) in graph.initializer.iter().enumerate() {
+        check::constant(tensor)?;
         let constant = Constant { tensor: Cow::Borrowed(tensor), place: Place::Initializer(index) };
         builder.define(tensor.name(), Source::Constant(constant))?;
     }
@@ -40,6 +42,9 @@ pub(super) fn lower(model: &ModelProto) -> Result<Graph<'_>> {
     let mut nodes = Vec::with_capacity(graph.node.len());
     for (position, proto) in graph.node.iter().enumerate() {
         if let Some(source) = constant_node(proto, position) {
+            if let Source::Constant(constant) = &source {
+                check::constant(&constant.tensor).map_err(|e| e.node(label(proto)))?;
+            }
             for output in &proto.output {
                 builder.define(output, source.clone()).map_err(|e| e.node(label(proto)))?;
             }

@@ -118,6 +118,24 @@ impl Signature {
         Term::Letter(self.letters.len() - 1)
     }
 
+    /// The extent declared for the letter that a term is, if it is one.
+    pub fn extent_of(&self, term: &Term) -> Option<&Extent> {
+        match term {
+            Term::Letter(index) => self.letters.get(*index).and_then(|l| l.extent.as_ref()),
+            _ => None,
+        }
+    }
+
+    /// Locks the letter that a term is, if it is one, and spells it small.
+    pub fn fix(&mut self, term: &Term, why: impl Into<String>) {
+        if let Term::Letter(index) = term
+            && let Some(letter) = self.letters.get_mut(*index)
+        {
+            letter.name = letter.name.to_lowercase();
+            letter.fixed = Some(why.into());
+        }
+    }
+
     fn tensor(&mut self, text: &str, why: &str) -> Result<TensorTerms, String> {
         if text == "_" {
             return Ok(None);

@@ -3,14 +3,38 @@
 //! docs/operators.md is generated from it and a test keeps it sorted and unique.
 
 use super::Row;
-use super::conv::Conv;
-use super::elementwise::Elementwise;
+use super::arithmetic::{Arithmetic, Operation};
+use super::concat::Concat;
+use super::conv::{Conv, ConvTranspose};
+use super::einsum::Einsum;
+use super::elementwise::{Elementwise, FirstInput, PRelu};
+use super::expand::{Expand, Tile};
+use super::gather::{Gather, GatherElements};
+use super::matmul::{Gemm, MatMul};
+use super::norm::{
+    BatchNormalization, GroupNormalization, InstanceNormalization, LayerNormalization, LocalResponse, LpNormalization,
+    MeanVariance,
+};
+use super::ordered::{Cumulative, TopK};
+use super::pad::Pad;
+use super::pool::{GlobalPool, Pool};
+use super::reduce::{ArgExtreme, Reduce};
+use super::reshape::{Flatten, Reshape};
+use super::resize::{Resize, Upsample};
+use super::sample::GridSample;
+use super::shapes::{ConstantOfShape, OneHot, Range, Shape, Size};
+use super::shuffle::{DepthToSpace, SpaceToDepth};
+use super::slice::Slice;
+use super::softmax::Softmax;
+use super::split::Split;
+use super::squeeze::{Squeeze, Unsqueeze};
+use super::transpose::Transpose;
+
 
 const fn row(op_type: &'static str, rule: &'static dyn super::Rule, note: &'static str) -> Row {
     Row { domain: "", op_type, rule, shape_inputs: &[], note }
 }
 
-#[allow(dead_code)]
 const fn shaped(
     op_type: &'static str,
     rule: &'static dyn super::Rule,
@@ -20,12 +44,157 @@ const fn shaped(
     Row { domain: "", op_type, rule, shape_inputs, note }
 }
 
+const ADDITIVE: &str = "every axis, the summed ones too: a sum does not see a channel that is zero";
+const CONTRACTION: &str = "every axis of both operands";
+const CONVOLUTION: &str =
+    "input and output channels, also of grouped and depthwise convolutions; batch and spatial axes are locked";
 const POINTWISE: &str = "every axis passes through; broadcasting is followed";
+const POOL: &str = "channels pass through; batch and spatial axes are locked";
+const REDUCTION: &str = "the reduced axes are locked, the others pass through";
 
 /// Every operator that pruning understands.
 pub static RULES: &[Row] = &[
-    row("Add", &Elementwise, POINTWISE),
-    row("Conv", &Conv, "input and output channels, also of grouped and depthwise convolutions; spatial axes are locked"),
+    row("Abs", &Arithmetic(Operation::Abs), POINTWISE),
+    row("Acos", &Elementwise, POINTWISE),
+    row("Acosh", &Elementwise, POINTWISE),
+    row("Add", &Arithmetic(Operation::Add), POINTWISE),
+    row("And", &Arithmetic(Operation::And), POINTWISE),
+    row("ArgMax", &ArgExtreme, REDUCTION),
+    row("ArgMin", &ArgExtreme, REDUCTION),
+    row("Asin", &Elementwise, POINTWISE),
+    row("Asinh", &Elementwise, POINTWISE),
+    row("Atan", &Elementwise, POINTWISE),
+    row("Atanh", &Elementwise, POINTWISE),
+    row("AveragePool", &Pool, POOL),
+    row("BatchNormalization", &BatchNormalization, "every axis passes through; in training mode all but the channels are locked"),
+    row("BitShift", &Elementwise, POINTWISE),
+    row("BitwiseAnd", &Elementwise, POINTWISE),
+    row("BitwiseNot", &Elementwise, POINTWISE),
+    row("BitwiseOr", &Elementwise, POINTWISE),
+    row("BitwiseXor", &Elementwise, POINTWISE),
+    row("Cast", &Arithmetic(Operation::Cast), POINTWISE),
+    row("CastLike", &FirstInput, POINTWISE),
+    row("Ceil", &Elementwise, POINTWISE),
+    row("Celu", &Elementwise, POINTWISE),
+    row("Clip", &FirstInput, POINTWISE),
+    row("Concat", &Concat, "the parts of the joined axis, each by itself; every other axis passes"),
+    shaped("ConstantOfShape", &ConstantOfShape, &[0], "every axis of known extent"),
+    row("Conv", &Conv, CONVOLUTION),
+    row("ConvTranspose", &ConvTranspose, CONVOLUTION),
+    row("Cos", &Elementwise, POINTWISE),
+    row("Cosh", &Elementwise, POINTWISE),
+    shaped("CumProd", &Cumulative, &[1], "the axis it runs along is locked, the others pass through"),
+    shaped("CumSum", &Cumulative, &[1], "the axis it runs along is locked, the others pass through"),
+    row("DepthToSpace", &DepthToSpace, "channels outside the block; the block is locked"),
+    row("Div", &Arithmetic(Operation::Div), POINTWISE),
+    row("Dropout", &FirstInput, POINTWISE),
+    row("Einsum", &Einsum, "every axis of every operand; the axes of a diagonal are locked"),
+    row("Elu", &Elementwise, POINTWISE),
+    row("Equal", &Arithmetic(Operation::Equal), POINTWISE),
+    row("Erf", &Elementwise, POINTWISE),
+    row("Exp", &Elementwise, POINTWISE),
+    shaped("Expand", &Expand, &[1], "every axis, repeated ones too"),
+    row("Flatten", &Flatten, "every axis; merged ones shrink by their parts"),
+    row("Floor", &Elementwise, POINTWISE),
+    shaped(
+        "Gather",
+        &Gather,
+        &[1],
+        "constant indices: runs of neighbours; computed indices lock the axis; other axes pass",
+    ),
+    row("GatherElements", &GatherElements, "the gathered axis is locked, the others pass"),
+    row("Gelu", &Elementwise, POINTWISE),
+    row("Gemm", &Gemm, CONTRACTION),
+    row("GlobalAveragePool", &GlobalPool, POOL),
+    row("GlobalLpPool", &GlobalPool, POOL),
+    row("GlobalMaxPool", &GlobalPool, POOL),
+    row("Greater", &Arithmetic(Operation::Greater), POINTWISE),
+    row("GreaterOrEqual", &Arithmetic(Operation::GreaterOrEqual), POINTWISE),
+    row("GridSample", &GridSample, "channels pass through; batch and space are locked"),
+    row("GroupNormalization", &GroupNormalization, "whole groups may go; the channels inside a group and the spatial axes are locked"),
+    row("HardSigmoid", &Elementwise, POINTWISE),
+    row("HardSwish", &Elementwise, POINTWISE),
+    row("Hardmax", &Softmax, "the compared axes are locked (before operator set 13 all from `axis` on), the others pass through"),
+    row("Identity", &Arithmetic(Operation::Identity), POINTWISE),
+    row("InstanceNormalization", &InstanceNormalization, "batch and channels pass through; spatial axes are locked"),
+    row("IsInf", &Elementwise, POINTWISE),
+    row("IsNaN", &Elementwise, POINTWISE),
+    row("LRN", &LocalResponse, "the channel axis is locked, the others pass through"),
+    row("LayerNormalization", &LayerNormalization, "the normalised axes are locked, the others pass through"),
+    row("LeakyRelu", &Elementwise, POINTWISE),
+    row("Less", &Arithmetic(Operation::Less), POINTWISE),
+    row("LessOrEqual", &Arithmetic(Operation::LessOrEqual), POINTWISE),
+    row("Log", &Elementwise, POINTWISE),
+    row("LogSoftmax", &Softmax, "the compared axes are locked (before operator set 13 all from `axis` on), the others pass through"),
+    row("LpNormalization", &LpNormalization, "every axis passes through: a sum of powers does not see a channel that is zero"),
+    row("LpPool", &Pool, POOL),
+    row("MatMul", &MatMul, CONTRACTION),
+    row("Max", &Arithmetic(Operation::Max), POINTWISE),
+    row("MaxPool", &Pool, "channels pass through; spatial axes are locked; refused if it gives indices"),
+    row("Mean", &Elementwise, POINTWISE),
+    row("MeanVarianceNormalization", &MeanVariance, "the normalised axes are locked, the others pass through"),
+    row("Min", &Arithmetic(Operation::Min), POINTWISE),
+    row("Mish", &Elementwise, POINTWISE),
+    row("Mod", &Arithmetic(Operation::Mod), POINTWISE),
+    row("Mul", &Arithmetic(Operation::Mul), POINTWISE),
+    row("Neg", &Arithmetic(Operation::Neg), POINTWISE),
+    row("Not", &Arithmetic(Operation::Not), POINTWISE),
+    shaped("OneHot", &OneHot, &[1], "the axes of the indices pass, the depth is locked"),
+    row("Or", &Arithmetic(Operation::Or), POINTWISE),
+    row("PRelu", &PRelu, "every axis passes through; the slope follows"),
+    shaped("Pad", &Pad, &[1, 3], "every axis, padded parts too; reflected, repeated and wrapped axes are locked"),
+    row("Pow", &Elementwise, POINTWISE),
+    row("RMSNormalization", &LayerNormalization, "the normalised axes are locked, the others pass through"),
+    shaped("Range", &Range, &[0, 1, 2], "nothing"),
+    row("Reciprocal", &Elementwise, POINTWISE),
+    shaped("ReduceL1", &Reduce::Additive, &[1], ADDITIVE),
+    shaped("ReduceL2", &Reduce::Additive, &[1], ADDITIVE),
+    shaped("ReduceLogSum", &Reduce::Additive, &[1], ADDITIVE),
+    shaped("ReduceLogSumExp", &Reduce::Locking, &[1], REDUCTION),
+    shaped("ReduceMax", &Reduce::Max, &[1], REDUCTION),
+    shaped("ReduceMean", &Reduce::Mean, &[1], "every axis, the averaged ones too: the mean is rescaled"),
+    shaped("ReduceMin", &Reduce::Min, &[1], REDUCTION),
+    shaped("ReduceProd", &Reduce::Product, &[1], REDUCTION),
+    shaped("ReduceSum", &Reduce::Sum, &[1], ADDITIVE),
+    shaped("ReduceSumSquare", &Reduce::Additive, &[1], ADDITIVE),
+    row("Relu", &Elementwise, POINTWISE),
+    shaped("Reshape", &Reshape, &[1], "every axis, split and merged; locked where the target cuts across channels"),
+    shaped("Resize", &Resize, &[3], "axes that keep their extent; interpolated ones are locked"),
+    row("Round", &Elementwise, POINTWISE),
+    row("Selu", &Elementwise, POINTWISE),
+    row("Shape", &Shape, "every axis; the result follows"),
+    row("Shrink", &Elementwise, POINTWISE),
+    row("Sigmoid", &Elementwise, POINTWISE),
+    row("Sign", &Elementwise, POINTWISE),
+    row("Sin", &Elementwise, POINTWISE),
+    row("Sinh", &Elementwise, POINTWISE),
+    row("Size", &Size, "every axis; the result follows"),
+    shaped(
+        "Slice",
+        &Slice,
+        &[1, 2, 3, 4],
+        "the parts inside and outside the range; computed and reversed slices lock the axis",
+    ),
+    row("Softmax", &Softmax, "the compared axes are locked (before operator set 13 all from `axis` on), the others pass through"),
+    row("Softplus", &Elementwise, POINTWISE),
+    row("Softsign", &Elementwise, POINTWISE),
+    row("SpaceToDepth", &SpaceToDepth, "channels outside the block; the block is locked"),
+    shaped("Split", &Split, &[1], "the parts of the split axis, each by itself; every other axis passes"),
+    row("Sqrt", &Elementwise, POINTWISE),
+    shaped("Squeeze", &Squeeze, &[1], "every axis"),
+    row("Sub", &Arithmetic(Operation::Sub), POINTWISE),
+    row("Sum", &Elementwise, POINTWISE),
+    row("Swish", &Elementwise, POINTWISE),
+    row("Tan", &Elementwise, POINTWISE),
+    row("Tanh", &Elementwise, POINTWISE),
+    row("ThresholdedRelu", &Elementwise, POINTWISE),
+    shaped("Tile", &Tile, &[1], "every axis; the number of copies is locked"),
+    row("TopK", &TopK, "the sorted axis is locked, the others pass through"),
+    row("Transpose", &Transpose, "every axis"),
+    shaped("Unsqueeze", &Unsqueeze, &[1], "every axis"),
+    row("Upsample", &Upsample, "axes that keep their extent; interpolated ones are locked"),
+    row("Where", &Arithmetic(Operation::Where), POINTWISE),
+    row("Xor", &Elementwise, POINTWISE),
 ];
 
 /// The row of an operator, or `None` if it is opaque.

@@ -71,11 +71,8 @@ pub(super) fn compare(name: &str, reference: &Value, found: &Value) -> OutputDif
         let difference = (x - y).abs();
         max_absolute = max_absolute.max(if difference.is_nan() { f64::INFINITY } else { difference });
     }
-    let max_relative = if reference.is_float() {
-        max_absolute / (magnitude + 1e-12)
-    } else {
-        unequal as f64 / a.len().max(1) as f64
-    };
+    let max_relative =
+        if reference.is_float() { max_absolute / (magnitude + 1e-12) } else { unequal as f64 / a.len().max(1) as f64 };
     OutputDifference { name: name.into(), max_absolute, max_relative, compared, mismatch: None }
 }
 

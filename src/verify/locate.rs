@@ -93,9 +93,8 @@ fn values(
         let pairs = names.iter().cloned().zip(reference.into_iter().zip(found));
         Some(pairs.map(|(name, (a, b))| (name, a, b)).collect::<Vec<_>>())
     };
-    fetch(names).unwrap_or_else(|| {
-        names.iter().filter_map(|name| fetch(std::slice::from_ref(name))).flatten().collect()
-    })
+    fetch(names)
+        .unwrap_or_else(|| names.iter().filter_map(|name| fetch(std::slice::from_ref(name))).flatten().collect())
 }
 
 fn gathered(mut value: Value, axes: Option<&KeptAxes>) -> Option<Value> {

@@ -138,9 +138,11 @@ impl Masks<'_> {
             } else {
                 (if by_product { "Mul" } else { "And" }, vec![value, mask_name])
             };
+            // Exporters like to name a node after its output, and runtimes want node names that differ.
+            let node_name = self.fresh(&format!("{name}/select_{axis}"));
             nodes.push(NodeProto {
                 op_type: Some(operator.into()),
-                name: Some(output.clone()),
+                name: Some(node_name),
                 input: inputs,
                 output: vec![output.clone()],
                 ..Default::default()

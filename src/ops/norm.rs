@@ -1,0 +1,154 @@
+//! Normalisations: statistics over an axis lock it, one number per channel follows the channel.
+//!
+//! Spec: <https://onnx.ai/onnx/operators/onnx__BatchNormalization.html> and the pages beside it. What differs between
+//! operator sets: `spatial` of BatchNormalization (before 9), training by `is_test` (before 7), by its outputs (7 to
+//! 13) or by `training_mode` (14); the scale of GroupNormalization is per group before 21 and per channel since.
+
+use super::elementwise::align;
+use super::{Change, Edit, NodeView, Refusal, Refused, Rule, Signature, Term};
+use crate::axes::Extent;
+
+const STATISTICS: &str = "its statistics are taken over this axis";
+
+/// BatchNormalization: stored statistics at inference, so every axis passes through.
+pub(super) struct BatchNormalization;
+
+impl Rule for BatchNormalization {
+    fn signature(&self, node: &NodeView) -> Refused<Signature> {
+        let rank = node.rank(0)?;
+        if rank < 2 {
+            return Err(Refusal::new("its input has no channel axis"));
+        }
+        if node.int("spatial", 1) == 0 {
+            return Err(Refusal::new("it has statistics for every position (`spatial` is 0)"));
+        }
+        let statistics = node.node.outputs.iter().skip(1).any(Option::is_some);
+        let training = node.int("training_mode", 0) != 0 || statistics || (node.opset() < 7 && node.int("is_test", 0) == 0);
+        let letters = |batch: &str, spatial: &str| {
+            let mut words = vec![batch.to_owned(), "C".to_owned()];
+            words.extend((2..rank).map(|i| format!("{spatial}{i}")));
+            words.join(" ")
+        };
+        let x = if training { letters("n", "h") } else { letters("N", "H") };
+        let more = ", C".repeat(node.outputs.saturating_sub(1));
+        let text = format!("{x}, C, C, C, C -> {x}{more}");
+        Ok(Signature::parse(&text, STATISTICS)?.scaled_by(1).with_statistics(&[3, 4]))
+    }
+}
+
+/// InstanceNormalization: statistics over the spatial axes of one channel.
+pub(super) struct InstanceNormalization;
+
+impl Rule for InstanceNormalization {
+    fn signature(&self, node: &NodeView) -> Refused<Signature> {
+        let rank = node.rank(0)?;
+        if rank < 3 {
+            return Err(Refusal::new("its input has no spatial axes"));
+        }
+        let spatial: Vec<String> = (2..rank).map(|i| format!("h{i}")).collect();
+        let x = format!("N C {}", spatial.join(" "));
+        Ok(Signature::parse(&format!("{x}, C, C -> {x}"), STATISTICS)?.scaled_by(1))
+    }
+}
+
+/// GroupNormalization: statistics over the channels of one group and the spatial axes; whole groups may go.
+pub(super) struct GroupNormalization;
+
+impl Rule for GroupNormalization {
+    fn signature(&self, node: &NodeView) -> Refused<Signature> {
+        let rank = node.rank(0)?;
+        let groups = node.maybe_int("num_groups").ok_or_else(|| Refusal::new("it has no `num_groups`"))?;
+        if rank < 2 {
+            return Err(Refusal::new("its input has no channel axis"));
+        }
+        let spatial: String = (2..rank).map(|i| format!(" h{i}")).collect();
+        let x = format!("N (G c){spatial}");
+        let scale = if node.opset() < 21 { "G" } else { "(G c)" };
+        let signature = Signature::parse(&format!("{x}, {scale}, {scale} -> {x}"), STATISTICS)?;
+        Ok(signature.with("G", Extent::known(groups)).scaled_by(1))
+    }
+
+    fn patch(&self, before: &NodeView, change: &Change) -> Refused<Vec<Edit>> {
+        let old = Extent::known(before.int("num_groups", 1));
+        let group = before.extent(0, 1)?.divided_by(&old);
+        let groups = group.and_then(|group| change.after.extent(0, 1).ok()?.divided_by(&group)?.value());
+        let groups = groups.ok_or_else(|| Refusal::new("the kept channels do not fall into whole groups"))?;
+        Ok(if Some(groups) == old.value() { Vec::new() } else { vec![Edit::Int("num_groups", groups)] })
+    }
+}
+
+/// LayerNormalization and RMSNormalization: statistics over the axes from `axis` on; the others pass through.
+pub(super) struct LayerNormalization;
+
+impl Rule for LayerNormalization {
+    fn signature(&self, node: &NodeView) -> Refused<Signature> {
+        let rank = node.rank(0)?;
+        let axis = node.axis("axis", -1, rank)?;
+        let mut signature = Signature { inputs: vec![None; node.input_count()], ..Default::default() };
+        let slots: Vec<usize> = (0..node.input_count()).filter(|slot| node.has(*slot)).collect();
+        let shapes = slots.iter().map(|slot| node.shape(*slot)).collect::<Refused<Vec<_>>>()?;
+        let (terms, output) = align(node, &mut signature, &shapes, "A")?;
+        if output.len() != rank || terms.first() != Some(&output) {
+            return Err(Refusal::new("its scale is larger than its input"));
+        }
+        for term in output.iter().skip(axis) {
+            signature.fix(term, STATISTICS);
+        }
+        for (slot, terms) in slots.iter().zip(terms) {
+            if let Some(input) = signature.inputs.get_mut(*slot) {
+                *input = Some(terms);
+            }
+        }
+        let mut statistics: Vec<Term> = output.clone();
+        statistics.iter_mut().skip(axis).for_each(|term| *term = Term::One);
+        signature.outputs = vec![Some(output), Some(statistics.clone()), Some(statistics)];
+        signature.outputs.truncate(node.outputs.max(1));
+        Ok(signature.scaled_by(1))
+    }
+}
+
+/// LRN: every channel is divided by its neighbours, so the channel axis is locked; the others pass through.
+pub(super) struct LocalResponse;
+
+impl Rule for LocalResponse {
+    fn signature(&self, node: &NodeView) -> Refused<Signature> {
+        locked_axes(node, &[1], "every channel is divided by its neighbours")
+    }
+}
+
+/// LpNormalization: a sum of |x|^p over an axis takes a channel that is zero as it takes one that is gone.
+pub(super) struct LpNormalization;
+
+impl Rule for LpNormalization {
+    fn signature(&self, node: &NodeView) -> Refused<Signature> {
+        node.axis("axis", -1, node.rank(0)?)?;
+        locked_axes(node, &[], "")
+    }
+}
+
+/// MeanVarianceNormalization: statistics over `axes`.
+pub(super) struct MeanVariance;
+
+impl Rule for MeanVariance {
+    fn signature(&self, node: &NodeView) -> Refused<Signature> {
+        let rank = node.rank(0)?;
+        let axes = node.ints("axes").unwrap_or(&[0, 2, 3]);
+        let axes = axes.iter().map(|a| super::normalise_axis(*a, rank)).collect::<Refused<Vec<_>>>()?;
+        locked_axes(node, &axes, STATISTICS)
+    }
+}
+
+/// y has the axes of x; those in `locked` may not shrink because of `why`.
+pub(super) fn locked_axes(node: &NodeView, locked: &[usize], why: &str) -> Refused<Signature> {
+    let mut signature = Signature { inputs: vec![None; node.input_count()], ..Default::default() };
+    let (_, output) = align(node, &mut signature, &[node.shape(0)?], "A")?;
+    for axis in locked {
+        let term = output.get(*axis);
+        signature.fix(term.ok_or_else(|| Refusal::new(format!("its input has no axis {axis}")))?, why);
+    }
+    if let Some(input) = signature.inputs.first_mut() {
+        *input = Some(output.clone());
+    }
+    signature.outputs = vec![Some(output)];
+    Ok(signature)
+}
