@@ -110,22 +110,22 @@ fn tensors_whose_parts_do_not_fit() {
             change(&mut bytes);
             tensor.raw_data = Some(bytes.into());
         };
-        says(&damaged(|m| raw(m, |b| b.truncate(b.len() - 4))), &["raw data is", "needs", &named]);
-        says(&damaged(|m| raw(m, |b| b.extend([0; 4]))), &["raw data is", "needs", &named]);
+        says(&damaged(|m| raw(m, |b| b.truncate(b.len() - 4))), &["the bytes of its raw data are", "needs", &named]);
+        says(&damaged(|m| raw(m, |b| b.extend([0; 4]))), &["the bytes of its raw data are", "needs", &named]);
         // As if half precision had been declared single.
-        says(&damaged(|m| raw(m, |b| b.truncate(b.len() / 2))), &["raw data is", "FLOAT", &named]);
+        says(&damaged(|m| raw(m, |b| b.truncate(b.len() / 2))), &["the bytes of its raw data are", "FLOAT", &named]);
         let integers = |m: &mut ModelProto| {
             let tensor = weight(m, name);
             let count = tensor.dims.iter().product::<i64>();
             tensor.int32_data = (0..count).map(|i| i as i32).collect();
             tensor.raw_data = None;
         };
-        says(&damaged(integers), &["typed data holds 0 entries", "FLOAT", &named]);
+        says(&damaged(integers), &["its entries number 0", "FLOAT", &named]);
         says(&damaged(|m| weight(m, name).dims[0] = -16), &["negative", &named]);
         says(&damaged(|m| weight(m, name).dims[0] = i64::MAX), &["more elements than a computer can hold", &named]);
-        says(&damaged(|m| weight(m, name).dims[0] = 1 << 40), &["raw data is", &named]);
-        says(&damaged(|m| weight(m, name).data_type = Some(DataType::Float16 as i32)), &["raw data is", &named]);
-        says(&damaged(|m| weight(m, name).data_type = None), &["no element type", &named]);
+        says(&damaged(|m| weight(m, name).dims[0] = 1 << 40), &["the bytes of its raw data are", &named]);
+        says(&damaged(|m| weight(m, name).data_type = Some(DataType::Float16 as i32)), &["the bytes of its raw data are", &named]);
+        says(&damaged(|m| weight(m, name).data_type = None), &["its element type 0 is not known", &named]);
     }
 }
 

@@ -44,8 +44,8 @@ impl Console {
     /// The width of the terminal on stdout; none if it is none, so that files and pipes get whole names.
     pub(crate) fn width(&self) -> Option<usize> {
         let terminal = console::Term::stdout();
-        let size = terminal.is_term().then(|| terminal.size_checked()).flatten();
-        size.map(|(_, columns)| usize::from(columns))
+        // A terminal that does not tell its width has the usual one.
+        terminal.is_term().then(|| terminal.size_checked().map_or(80, |(_, columns)| usize::from(columns)))
     }
 
     /// Prints a page on stdout. A reader that has seen enough (`| head`) is no error.

@@ -31,6 +31,9 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
             console.stage("allocate", || analysis.allocate(&scores, &config))?
         }
     };
+    if config.ratio > 0.0 && plan.kept.iter().all(Option::is_none) {
+        console.warn("no channel was removed; `inspect` shows what keeps them");
+    }
     let rewritten = console.stage("rewrite", || analysis.apply(&plan))?;
     let (verification, length) = verified(arguments, &file, &rewritten, &mut console)?;
 

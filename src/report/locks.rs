@@ -19,8 +19,10 @@ use crate::prune::Analysis;
 /// A reason and the parameters that it keeps.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Reason {
-    /// The sentence.
+    /// The sentence, with the node or tensor.
     pub reason: String,
+    /// The sentence without its place; several places may have it in common.
+    pub why: String,
     /// The parameters in constants that stay because of it.
     pub parameters: u64,
     /// Their share of all parameters, 0 to 1.
@@ -40,7 +42,7 @@ pub(super) fn reasons(analysis: &Analysis, stored: &[Stored], plan: Option<&Plan
         roles.entry(reading.value).or_insert(&reading.roles);
     }
     let total: u64 = stored.iter().map(|s| s.elements).sum();
-    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+    let mut sums: BTreeMap<(String, String), u64> = BTreeMap::new();
     for constant in stored {
         let axes = axes(&analysis.coupling, constant, &roles);
         let space = &analysis.coupling.space;
@@ -49,16 +51,21 @@ pub(super) fn reasons(analysis: &Analysis, stored: &[Stored], plan: Option<&Plan
         }
         let atoms = axes.iter().flat_map(|axis| space.atoms(*axis)).filter(|a| !space.extent(*a).is_one());
         let known = atoms.filter_map(|atom| match space.lock_of(atom) {
-            Some(lock) => analysis.coupling.lock(lock).map(|lock| sentence(&analysis.graph, lock)),
-            None => holding.get(&atom).cloned(),
+            Some(lock) => analysis.coupling.lock(lock).map(|lock| (sentence(&analysis.graph, lock), lock.why.clone())),
+            None => holding.get(&atom).map(|held| (held.clone(), held.clone())),
         });
-        let reason = known.into_iter().next().unwrap_or_else(|| no_channels(analysis, constant));
+        let reason = known.into_iter().next().unwrap_or_else(|| {
+            let why = no_channels(analysis, constant);
+            (why.clone(), why)
+        });
         *sums.entry(reason).or_default() += constant.elements;
     }
     let mut reasons: Vec<Reason> = sums
         .into_iter()
         .filter(|(_, parameters)| *parameters > 0)
-        .map(|(reason, parameters)| Reason { reason, parameters, share: parameters as f64 / total.max(1) as f64 })
+        .map(|((reason, why), parameters)| {
+            Reason { reason, why, parameters, share: parameters as f64 / total.max(1) as f64 }
+        })
         .collect();
     reasons.sort_by(|a, b| b.parameters.cmp(&a.parameters).then_with(|| a.reason.cmp(&b.reason)));
     reasons

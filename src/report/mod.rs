@@ -314,8 +314,14 @@ fn label(tasks: &Tasks, set: &TaskSet) -> String {
         (1, 1) => format!("task {}", tasks.names(set)),
         (1, _) => format!("branch of {}", tasks.names(set)),
         (n, all) if n == all => "trunk, shared by all tasks".to_owned(),
-        (n, _) if n > 3 => format!("shared by {n} tasks"),
-        _ => format!("shared by {}", tasks.names(set).replace('+', " + ")),
+        (n, _) if n > 4 => {
+            let first = set.iter().take(3).filter_map(|t| tasks.tasks.get(t)).map(|t| t.name.as_str());
+            format!("shared by {n} tasks: {} + …", first.collect::<Vec<_>>().join(" + "))
+        }
+        _ => {
+            let names = set.iter().filter_map(|t| tasks.tasks.get(t)).map(|t| t.name.as_str());
+            format!("shared by {}", names.collect::<Vec<_>>().join(" + "))
+        }
     }
 }
 

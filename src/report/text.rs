@@ -48,7 +48,10 @@ fn parts(report: &Report, name_width: usize) -> String {
 /// Everything that is one line, with its label.
 fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let mut lines = vec![("groups", groups(report))];
-    if let Some(line) = stays(&report.stays, "stay whole", 2) {
+    // Every model keeps the biases of its outputs; only what matters belongs on the first page.
+    if report.stays.iter().map(|r| r.share).sum::<f64>() >= 0.01
+        && let Some(line) = stays(&report.stays, "stay whole", 2)
+    {
         lines.push(("held", line));
     }
     if !report.opaque.is_empty() {
@@ -68,8 +71,10 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     }
     lines.push(("verified", verification_text(&report.verification)));
     if !report.stages.is_empty() {
-        let times: Vec<String> = report.stages.iter().map(|s| format!("{} {}", s.stage, seconds(s.seconds))).collect();
-        lines.push(("time", times.join(", ")));
+        let slow = report.stages.iter().filter(|s| s.seconds >= 0.001);
+        let times: Vec<String> = slow.map(|s| format!("{} {}", s.stage, seconds(s.seconds))).collect();
+        let total = seconds(report.stages.iter().map(|s| s.seconds).sum());
+        lines.push(("time", [vec![total], times].concat().join(", ")));
     }
     lines
 }
@@ -88,20 +93,39 @@ fn groups(report: &Report) -> String {
 
 /// How much stays and why, naming the `most` biggest reasons; none where nothing stays.
 pub(super) fn stays(reasons: &[Reason], verb: &str, most: usize) -> Option<String> {
-    let share: f64 = reasons.iter().map(|r| r.share).sum();
     if reasons.is_empty() {
         return None;
     }
-    let named = reasons.iter().take(most).map(|r| format!("{} ({})", shorten(&r.reason, 120), of_all(r.share)));
+    // What many places have in common is said once.
+    let mut common: Vec<(&str, Vec<&Reason>)> = Vec::new();
+    for reason in reasons {
+        match common.iter_mut().find(|(why, _)| *why == reason.why) {
+            Some((_, places)) => places.push(reason),
+            None => common.push((&reason.why, vec![reason])),
+        }
+    }
+    let mut sentences: Vec<(f64, String)> = common
+        .into_iter()
+        .map(|(why, places)| {
+            let sentence = match places.as_slice() {
+                [only] => shorten(&only.reason, 120),
+                several => format!("{} at {} places", shorten(why, 100), several.len()),
+            };
+            (places.iter().map(|r| r.share).sum(), sentence)
+        })
+        .collect();
+    sentences.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let named = sentences.iter().take(most).map(|(share, sentence)| format!("{sentence} ({})", of_all(*share)));
+    let share: f64 = reasons.iter().map(|r| r.share).sum();
     let mut line = format!("{} of the parameters {verb}: {}", of_all(share), named.collect::<Vec<_>>().join(", "));
-    if reasons.len() > most {
-        line.push_str(&format!(" and {} more", reasons.len() - most));
+    if sentences.len() > most {
+        line.push_str(&format!(" and {} more", sentences.len() - most));
     }
     Some(line)
 }
 
 fn of_all(share: f64) -> String {
-    if share > 0.0 && share < 0.001 { "< 0.1 %".to_owned() } else { format!("{:.1} %", 100.0 * share) }
+    if share > 0.0 && share < 0.0005 { "< 0.1 %".to_owned() } else { format!("{:.1} %", 100.0 * share) }
 }
 
 /// How verification ended, in one line.

@@ -25,9 +25,14 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.decimals$} {}", UNITS.get(unit).copied().unwrap_or_default())
 }
 
-/// A share in percent, `-` of nothing.
+/// A share in percent, `-` of nothing. Only all is `100.0 %` and only nothing is `0.0 %`.
 pub fn percent(part: u64, whole: u64) -> String {
-    if whole == 0 { "-".to_owned() } else { format!("{:.1} %", 100.0 * part as f64 / whole as f64) }
+    match (part, 100.0 * part as f64 / whole as f64) {
+        (_, _) if whole == 0 => "-".to_owned(),
+        (1.., share) if share < 0.05 => "< 0.1 %".to_owned(),
+        (_, share) if part < whole && share >= 99.95 => "> 99.9 %".to_owned(),
+        (_, share) => format!("{share:.1} %"),
+    }
 }
 
 /// A duration: `0.42 s`, `310 ms`.
@@ -64,6 +69,8 @@ mod tests {
         assert_eq!(bytes(999_700), "1.00 MB");
         assert_eq!(percent(1, 3), "33.3 %");
         assert_eq!(percent(0, 0), "-");
+        assert_eq!(percent(9999, 10_000), "> 99.9 %");
+        assert_eq!(percent(1, 10_000), "< 0.1 %");
         assert_eq!(seconds(0.31), "310 ms");
         assert_eq!(seconds(2.04), "2.0 s");
     }
