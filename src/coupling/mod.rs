@@ -116,7 +116,26 @@ impl Coupling {
             coupling.lock_value(*output, None, "graph output");
             coupling.lock_arithmetic(graph, *output, "a graph output is computed from its extent");
         }
+        coupling.lock_endless();
         coupling
+    }
+
+    /// Locks axes that are too long to keep a mask for, so that a few numbers in a file cannot fill the memory.
+    fn lock_endless(&mut self) {
+        let mut seen = HashSet::new();
+        let mut budget = MASK_BUDGET;
+        for index in 0..self.axes.len() {
+            for axis in self.axes[index].clone().unwrap_or_default() {
+                if !seen.insert(self.space.resolve(axis)) || self.space.is_locked(axis) {
+                    continue;
+                }
+                let extent = self.space.extent(axis).size().unwrap_or(usize::MAX);
+                match budget.checked_sub(extent) {
+                    Some(rest) => budget = rest,
+                    None => self.lock_axis(axis, None, None, "its axes are too long to be tracked"),
+                }
+            }
+        }
     }
 
     /// The extents of a value, if its rank is known.

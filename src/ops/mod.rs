@@ -4,20 +4,37 @@
 //! graph and never touches weights. Anything without a row is opaque: all axes locked, with that reason.
 //! The laws for writing a rule are in README.md beside this file.
 
+mod align;
 mod arithmetic;
+mod concat;
 mod conv;
 mod einsum;
 mod elementwise;
+mod expand;
+mod follow;
+mod gather;
 mod integers;
 mod matmul;
 mod norm;
 mod ordered;
+mod pad;
 mod pool;
+mod rearrange;
 mod reduce;
+mod reshape;
+mod resize;
 mod sample;
+mod shapes;
+mod shuffle;
 mod signature;
+mod slice;
 mod softmax;
+mod split;
+mod squeeze;
 mod table;
+#[cfg(test)]
+mod testing;
+mod transpose;
 mod view;
 mod window;
 

@@ -32,7 +32,7 @@ impl Rule for BatchNormalization {
         let x = if training { letters("n", "h") } else { letters("N", "H") };
         let more = ", C".repeat(node.outputs.saturating_sub(1));
         let text = format!("{x}, C, C, C, C -> {x}{more}");
-        Ok(Signature::parse(&text, STATISTICS)?.scaled_by(1))
+        Ok(Signature::parse(&text, STATISTICS)?.scaled_by(1).with_statistics(&[3, 4]))
     }
 }
 

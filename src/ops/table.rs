@@ -4,19 +4,32 @@
 
 use super::Row;
 use super::arithmetic::{Arithmetic, Operation};
+use super::concat::Concat;
 use super::conv::{Conv, ConvTranspose};
 use super::einsum::Einsum;
 use super::elementwise::{Elementwise, FirstInput, PRelu};
+use super::expand::{Expand, Tile};
+use super::gather::{Gather, GatherElements};
 use super::matmul::{Gemm, MatMul};
 use super::norm::{
     BatchNormalization, GroupNormalization, InstanceNormalization, LayerNormalization, LocalResponse, LpNormalization,
     MeanVariance,
 };
 use super::ordered::{Cumulative, TopK};
+use super::pad::Pad;
 use super::pool::{GlobalPool, Pool};
 use super::reduce::{ArgExtreme, Reduce};
+use super::reshape::{Flatten, Reshape};
+use super::resize::{Resize, Upsample};
 use super::sample::GridSample;
+use super::shapes::{ConstantOfShape, OneHot, Range, Shape, Size};
+use super::shuffle::{DepthToSpace, SpaceToDepth};
+use super::slice::Slice;
 use super::softmax::Softmax;
+use super::split::Split;
+use super::squeeze::{Squeeze, Unsqueeze};
+use super::transpose::Transpose;
+
 
 const fn row(op_type: &'static str, rule: &'static dyn super::Rule, note: &'static str) -> Row {
     Row { domain: "", op_type, rule, shape_inputs: &[], note }
@@ -64,12 +77,15 @@ pub static RULES: &[Row] = &[
     row("Ceil", &Elementwise, POINTWISE),
     row("Celu", &Elementwise, POINTWISE),
     row("Clip", &FirstInput, POINTWISE),
+    row("Concat", &Concat, "the parts of the joined axis, each by itself; every other axis passes"),
+    shaped("ConstantOfShape", &ConstantOfShape, &[0], "every axis of known extent"),
     row("Conv", &Conv, CONVOLUTION),
     row("ConvTranspose", &ConvTranspose, CONVOLUTION),
     row("Cos", &Elementwise, POINTWISE),
     row("Cosh", &Elementwise, POINTWISE),
     shaped("CumProd", &Cumulative, &[1], "the axis it runs along is locked, the others pass through"),
     shaped("CumSum", &Cumulative, &[1], "the axis it runs along is locked, the others pass through"),
+    row("DepthToSpace", &DepthToSpace, "channels outside the block; the block is locked"),
     row("Div", &Arithmetic(Operation::Div), POINTWISE),
     row("Dropout", &FirstInput, POINTWISE),
     row("Einsum", &Einsum, "every axis of every operand; the axes of a diagonal are locked"),
@@ -77,7 +93,16 @@ pub static RULES: &[Row] = &[
     row("Equal", &Arithmetic(Operation::Equal), POINTWISE),
     row("Erf", &Elementwise, POINTWISE),
     row("Exp", &Elementwise, POINTWISE),
+    shaped("Expand", &Expand, &[1], "every axis, repeated ones too"),
+    row("Flatten", &Flatten, "every axis; merged ones shrink by their parts"),
     row("Floor", &Elementwise, POINTWISE),
+    shaped(
+        "Gather",
+        &Gather,
+        &[1],
+        "constant indices: runs of neighbours; computed indices lock the axis; other axes pass",
+    ),
+    row("GatherElements", &GatherElements, "the gathered axis is locked, the others pass"),
     row("Gelu", &Elementwise, POINTWISE),
     row("Gemm", &Gemm, CONTRACTION),
     row("GlobalAveragePool", &GlobalPool, POOL),
@@ -114,10 +139,13 @@ pub static RULES: &[Row] = &[
     row("Mul", &Arithmetic(Operation::Mul), POINTWISE),
     row("Neg", &Arithmetic(Operation::Neg), POINTWISE),
     row("Not", &Arithmetic(Operation::Not), POINTWISE),
+    shaped("OneHot", &OneHot, &[1], "the axes of the indices pass, the depth is locked"),
     row("Or", &Arithmetic(Operation::Or), POINTWISE),
     row("PRelu", &PRelu, "every axis passes through; the slope follows"),
+    shaped("Pad", &Pad, &[1, 3], "every axis, padded parts too; reflected, repeated and wrapped axes are locked"),
     row("Pow", &Elementwise, POINTWISE),
     row("RMSNormalization", &LayerNormalization, "the normalised axes are locked, the others pass through"),
+    shaped("Range", &Range, &[0, 1, 2], "nothing"),
     row("Reciprocal", &Elementwise, POINTWISE),
     shaped("ReduceL1", &Reduce::Additive, &[1], ADDITIVE),
     shaped("ReduceL2", &Reduce::Additive, &[1], ADDITIVE),
@@ -130,24 +158,41 @@ pub static RULES: &[Row] = &[
     shaped("ReduceSum", &Reduce::Sum, &[1], ADDITIVE),
     shaped("ReduceSumSquare", &Reduce::Additive, &[1], ADDITIVE),
     row("Relu", &Elementwise, POINTWISE),
+    shaped("Reshape", &Reshape, &[1], "every axis, split and merged; locked where the target cuts across channels"),
+    shaped("Resize", &Resize, &[3], "axes that keep their extent; interpolated ones are locked"),
     row("Round", &Elementwise, POINTWISE),
     row("Selu", &Elementwise, POINTWISE),
+    row("Shape", &Shape, "every axis; the result follows"),
     row("Shrink", &Elementwise, POINTWISE),
     row("Sigmoid", &Elementwise, POINTWISE),
     row("Sign", &Elementwise, POINTWISE),
     row("Sin", &Elementwise, POINTWISE),
     row("Sinh", &Elementwise, POINTWISE),
+    row("Size", &Size, "every axis; the result follows"),
+    shaped(
+        "Slice",
+        &Slice,
+        &[1, 2, 3, 4],
+        "the parts inside and outside the range; computed and reversed slices lock the axis",
+    ),
     row("Softmax", &Softmax, "the compared axes are locked (before operator set 13 all from `axis` on), the others pass through"),
     row("Softplus", &Elementwise, POINTWISE),
     row("Softsign", &Elementwise, POINTWISE),
+    row("SpaceToDepth", &SpaceToDepth, "channels outside the block; the block is locked"),
+    shaped("Split", &Split, &[1], "the parts of the split axis, each by itself; every other axis passes"),
     row("Sqrt", &Elementwise, POINTWISE),
+    shaped("Squeeze", &Squeeze, &[1], "every axis"),
     row("Sub", &Arithmetic(Operation::Sub), POINTWISE),
     row("Sum", &Elementwise, POINTWISE),
     row("Swish", &Elementwise, POINTWISE),
     row("Tan", &Elementwise, POINTWISE),
     row("Tanh", &Elementwise, POINTWISE),
     row("ThresholdedRelu", &Elementwise, POINTWISE),
+    shaped("Tile", &Tile, &[1], "every axis; the number of copies is locked"),
     row("TopK", &TopK, "the sorted axis is locked, the others pass through"),
+    row("Transpose", &Transpose, "every axis"),
+    shaped("Unsqueeze", &Unsqueeze, &[1], "every axis"),
+    row("Upsample", &Upsample, "axes that keep their extent; interpolated ones are locked"),
     row("Where", &Arithmetic(Operation::Where), POINTWISE),
     row("Xor", &Elementwise, POINTWISE),
 ];
