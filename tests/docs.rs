@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::Command;
 
 use onnx_mtprune::ops::RULES;
+use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::score::CRITERIA;
+use onnx_mtprune::text;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_onnx-mtprune");
 
@@ -75,6 +77,51 @@ fn criteria_are_listed() {
         page += &format!("| `{}` | {} |\n", row.name, row.note);
     }
     check("docs/criteria.md", &page, str::to_owned);
+}
+
+#[test]
+fn worked_examples_hold() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/axes.md")).unwrap();
+    let mut parts = page.split("```model\n");
+    let mut updated = parts.next().unwrap().to_owned();
+    let mut examples = 0;
+    for part in parts {
+        let (example, rest) = part.split_once("```").unwrap();
+        let (model, _) = example.split_once("---\n").unwrap();
+        updated += &format!("```model\n{model}---\n{}```{rest}", explained(model));
+        examples += 1;
+    }
+    assert!(examples > 0, "docs/axes.md has no examples");
+    check("docs/axes.md", &updated, str::to_owned);
+}
+
+/// The signatures and groups of a model, and what a ratio of 0.5 does to its weights.
+fn explained(model: &str) -> String {
+    let model = text::parse(model).unwrap();
+    let analysis = Analysis::of(&model, &[]).unwrap();
+    let (graph, coupling) = (&analysis.graph, &analysis.coupling);
+    let mut lines = Vec::new();
+    for id in &graph.order {
+        let node = graph.node(*id);
+        let signature = coupling.signature(graph, *id).unwrap();
+        lines.push(format!("{}: {} {signature}", node.proto.output.join(", "), node.op_type()));
+    }
+    for group in analysis.groups.iter().filter(|group| group.lock.is_none()) {
+        let member = |m: &onnx_mtprune::groups::Member| format!("{}.{}", graph.value(m.value).name, m.axis);
+        let members: Vec<String> = group.members.iter().map(member).collect();
+        lines.push(format!("group of {}: {}", group.extent, members.join(" ")));
+    }
+    let plan = analysis.plan(&PruneConfig { ratio: 0.5, ..PruneConfig::default() }).unwrap();
+    let kept = analysis.apply(&plan).unwrap().kept;
+    for tensor in &model.graph.as_ref().unwrap().initializer {
+        let Some(axes) = kept.constants.get(tensor.name()) else { continue };
+        let axes = tensor.dims.iter().zip(axes).map(|(extent, kept)| match kept {
+            Some(kept) => format!("{:?} of {extent}", kept.to_vec()),
+            None => extent.to_string(),
+        });
+        lines.push(format!("at ratio 0.5, {} keeps {}", tensor.name(), axes.collect::<Vec<_>>().join(" x ")));
+    }
+    lines.join("\n") + "\n"
 }
 
 /// The README is written by one test, so that two do not write it at once.
