@@ -12,6 +12,7 @@ pub mod ops;
 pub mod plan_file;
 pub mod proto;
 pub mod prune;
+pub mod report;
 pub mod rewrite;
 pub mod score;
 pub mod tasks;

@@ -44,11 +44,6 @@ impl Coupling {
                 }
             }
         }
-        for (letter, expr) in signature.letters.iter().zip(&letters.bound) {
-            if let (Some(why), Some(expr)) = (&letter.fixed, expr) {
-                self.lock_axis(*expr, Some(id), None, why);
-            }
-        }
         for (slot, output) in node.outputs.iter().enumerate() {
             let Some(value) = output else { continue };
             self.axes[value.0 as usize] = match signature.outputs.get(slot) {
@@ -57,6 +52,12 @@ impl Coupling {
                 }
                 _ => None,
             };
+        }
+        // Behind the outputs, because some letters stand only there (the spatial axes that a window makes).
+        for (letter, expr) in signature.letters.iter().zip(&letters.bound) {
+            if let (Some(why), Some(expr)) = (&letter.fixed, expr) {
+                self.lock_axis(*expr, Some(id), None, why);
+            }
         }
         for (slot, input) in node.inputs.iter().take(node.input_count).enumerate() {
             let Some(value) = input else { continue };

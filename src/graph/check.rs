@@ -22,17 +22,18 @@ fn length(tensor: &TensorProto) -> Result<()> {
         if found == needed {
             return Ok(());
         }
-        Err(Error::input(format!("{what} holds {found}, the shape {:?} needs {needed}", tensor.dims)))
+        let kind = DataType::try_from(tensor.data_type()).map_or("its type", |kind| kind.as_str_name());
+        Err(Error::input(format!("{what} {found}, {kind} of shape {:?} needs {needed}", tensor.dims)))
     };
     let Some(bits) = tensor::element_bits(tensor.data_type()) else {
         if tensor.data_type() == DataType::String as i32 {
-            return expected(tensor.string_data.len(), count, "the list of strings");
+            return expected(tensor.string_data.len(), count, "its strings number");
         }
         return Err(Error::input(format!("its element type {} is not known", tensor.data_type())));
     };
     let bytes = tensor::byte_count(count, bits).ok_or_else(absurd)?;
     match &tensor.raw_data {
-        Some(raw) if !raw.is_empty() => return expected(raw.len(), bytes, "its raw data in bytes"),
+        Some(raw) if !raw.is_empty() => return expected(raw.len(), bytes, "the bytes of its raw data are"),
         None if bytes > 0 && tensor.data_location() == DataLocation::External => {
             return Err(Error::input("its data lies in another file that was not loaded"));
         }
@@ -50,7 +51,7 @@ fn length(tensor: &TensorProto) -> Result<()> {
         _ if bits < 8 => (tensor.int32_data.len(), bytes),
         _ => (tensor.int32_data.len(), count),
     };
-    expected(found, needed, "its data")
+    expected(found, needed, "its entries number")
 }
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ impl<'m> Graph<'m> {
     /// Builds the graph and checks it.
     ///
     /// # Errors
-    /// Unknown or duplicate names and cycles, with the node or tensor.
+    /// Unknown or duplicate names and cycles, with the node or tensor; constants whose data does not fit their shape.
     pub fn new(model: &'m ModelProto) -> crate::Result<Self> {
         lower::lower(model)
     }

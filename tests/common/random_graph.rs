@@ -101,7 +101,7 @@ impl Builder {
     /// A convolution whose output has about the variance of its input.
     fn conv(&mut self, x: &Tensor, group: usize, _dynamic: bool) -> Tensor {
         let channels = x.dims[1];
-        let out = group * (1 + self.random.below(if group == channels { 2 } else { 12 / group.min(6) }));
+        let out = group * (1 + self.random.below(if group == channels { 2 } else { 16 / group.min(8) }));
         let out = if group == 1 { out.max(2) } else { out };
         let kernel = if x.dims[2] >= 3 && x.dims[3] >= 3 { self.random.pick(&[1, 3]) } else { 1 };
         let stride = if x.dims[2].min(x.dims[3]) >= 4 && self.random.below(5) == 0 { 2 } else { 1 };
@@ -129,8 +129,8 @@ impl Builder {
         let name = x.name.clone();
         let same = x.dims.clone();
         let divisors: Vec<usize> = (2..c).filter(|d| c.is_multiple_of(*d)).collect();
-        let y = match self.random.below(30) {
-            0..=3 => self.conv(&x, 1, dynamic),
+        let y = match self.random.below(36) {
+            0..=3 | 30..=35 => self.conv(&x, 1, dynamic),
             4 => self.conv(&x, c, dynamic),
             5 if !divisors.is_empty() => {
                 let group = self.random.pick(&divisors);
@@ -227,7 +227,7 @@ impl Builder {
             }
             24 => {
                 // Statistics over channels: exact once rescaled, exact as they are, or locked.
-                let op = self.random.pick(&["ReduceMean", "ReduceL2", "ReduceMax", "ReduceSumSquare"]);
+                let op = self.random.pick(&["ReduceMean", "ReduceMean", "ReduceL2", "ReduceSumSquare", "ReduceMax"]);
                 let r = self.emit(&format!("{op}({name}, axes=[1], keepdims=1)"), vec![n, 1, h, w]);
                 let t = self.emit(&format!("Tanh({})", r.name), r.dims);
                 self.emit(&format!("Mul({name}, {})", t.name), same)
@@ -294,17 +294,17 @@ impl Builder {
         for _ in 0..heads {
             let x = self.any();
             let (c, h, w) = (x.dims[1], x.dims[2], x.dims[3]);
-            let head = match self.random.below(4) {
-                0 => {
+            let head = match self.random.below(12) {
+                0..=4 => {
                     let weight = self.weight(&[3, c, 1, 1]);
                     self.emit(&format!("Conv({}, {weight})", x.name), Vec::new())
                 }
-                1 => {
+                5..=7 => {
                     let flat = self.emit(&format!("Flatten({})", x.name), Vec::new());
                     let weight = self.weight(&[5, c * h * w]);
                     self.emit(&format!("Gemm({}, {weight}, transB=1)", flat.name), Vec::new())
                 }
-                2 => {
+                8..=10 => {
                     let pooled = self.emit(&format!("ReduceMean({}, axes=[2,3], keepdims=0)", x.name), Vec::new());
                     let weight = self.weight(&[c, 4]);
                     self.emit(&format!("MatMul({}, {weight})", pooled.name), Vec::new())

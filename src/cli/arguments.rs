@@ -1,0 +1,177 @@
+//! What can be said on the command line. The texts here are the reference for users.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+
+use super::values::{self, InputShape, TaskOutputs};
+
+const EXAMPLES: &str = "\
+Examples:
+  onnx-mtprune model.onnx small.onnx --ratio 0.5
+      remove half of the channels of every group that may shrink, verify, write
+  onnx-mtprune inspect model.onnx
+      show tasks and groups, and what keeps parameters from being pruned
+  onnx-mtprune model.onnx small.onnx --ratio 0.5 --protect 'head.*' --task seg=mask,edges
+      leave everything named head.* whole; report the outputs mask and edges as one task
+  onnx-mtprune model.onnx small.onnx --ratio 0.5 --plan-out plan.json --report report.json
+  onnx-mtprune finetuned.onnx smaller.onnx --ratio 0.3 --samples batch.npz --require-verify
+  onnx-mtprune verify model.onnx small.onnx --plan plan.json
+
+Exit codes: 0 done, 1 the pruned model is wrong and nothing was written, 2 any other error.";
+
+/// Makes multi-task ONNX models smaller by removing whole channels, and verifies that what remains computes what it
+/// should.
+///
+/// The pruned model is an ordinary ONNX file with the same inputs and outputs. It equals the original in which the
+/// removed channels are zero; that is verified before the file is written.
+#[derive(Debug, Parser)]
+#[command(
+    name = "onnx-mtprune",
+    version,
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) prune: Option<PruneArguments>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what a model consists of: tasks, channel groups, and what keeps parameters from being pruned
+    Inspect(InspectArguments),
+    /// Check a pruned model against its original
+    Verify(VerifyArguments),
+}
+
+/// Pruning, the command without a name.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["ratio", "plan"]).required(true))]
+pub(crate) struct PruneArguments {
+    /// The model to prune (a file called like a subcommand is reached as ./inspect)
+    #[arg(value_name = "IN")]
+    pub(crate) input: PathBuf,
+    /// Where to write the pruned model; replaced as a whole, and only after success
+    #[arg(value_name = "OUT")]
+    pub(crate) output: PathBuf,
+
+    /// The fraction of channels to remove from every group that may shrink, 0 <= R < 1
+    #[arg(long, value_name = "R", value_parser = values::ratio, help_heading = "What to remove", allow_negative_numbers = true)]
+    pub(crate) ratio: Option<f64>,
+    /// How channels are scored; the lowest go
+    #[arg(long, value_name = "NAME", default_value = "l2", value_parser = values::criteria(), help_heading = "What to remove")]
+    pub(crate) criterion: String,
+    /// Round kept counts to multiples of N; without it groups of 64 channels or more that are a multiple of 8 stay one
+    #[arg(long, value_name = "N", value_parser = values::positive, help_heading = "What to remove")]
+    pub(crate) round_to: Option<usize>,
+    /// Keep at least N channels in every group
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::positive, help_heading = "What to remove")]
+    pub(crate) min_channels: usize,
+    /// Remove at most this fraction of any group, 0 <= R <= 1
+    #[arg(long, value_name = "R", default_value = "1", value_parser = values::fraction, help_heading = "What to remove", allow_negative_numbers = true)]
+    pub(crate) max_ratio: f64,
+    /// Leave groups whole that touch a node or tensor with a matching name (* and ? stand for any text, one character);
+    /// may be repeated
+    #[arg(long, value_name = "PATTERN", help_heading = "What to remove")]
+    pub(crate) protect: Vec<String>,
+    /// Replay the cut of a plan file; the model must be the very file that it was made for
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "What to remove",
+        conflicts_with_all = ["criterion", "round_to", "min_channels", "max_ratio", "protect"]
+    )]
+    pub(crate) plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tasks: TaskArguments,
+
+    #[command(flatten)]
+    pub(crate) check: CheckArguments,
+    /// Write without verifying
+    #[arg(long, help_heading = "Verification", conflicts_with_all = ["require_verify", "samples", "tolerance", "input_shape"])]
+    pub(crate) no_verify: bool,
+    /// Fail if the model cannot be verified because the engine cannot run it
+    #[arg(long, help_heading = "Verification")]
+    pub(crate) require_verify: bool,
+
+    /// Do everything but write the model
+    #[arg(long, help_heading = "Output")]
+    pub(crate) dry_run: bool,
+    /// Write which channels stay, of every tensor, as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) plan_out: Option<PathBuf>,
+    /// Write the report as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) report: Option<PathBuf>,
+    /// Write even if fields of the file that this program does not know get lost
+    #[arg(long, help_heading = "Output")]
+    pub(crate) drop_unknown_fields: bool,
+    /// Print nothing but errors
+    #[arg(short, long, help_heading = "Output", conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// List every group and every node that no rule describes
+    #[arg(short, long, help_heading = "Output")]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArguments {
+    /// The model to look at
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) tasks: TaskArguments,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Never shorten names
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    /// The model before pruning
+    #[arg(value_name = "ORIGINAL")]
+    pub(crate) original: PathBuf,
+    /// The model after pruning
+    #[arg(value_name = "PRUNED")]
+    pub(crate) pruned: PathBuf,
+    /// The plan file that was written with --plan-out
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: PathBuf,
+    #[command(flatten)]
+    pub(crate) check: CheckArguments,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TaskArguments {
+    /// Treat these outputs as one task; every other output is a task of its own; may be repeated
+    #[arg(long = "task", value_name = "NAME=OUTPUT[,OUTPUT]…", value_parser = values::task, help_heading = "What to remove")]
+    pub(crate) tasks: Vec<TaskOutputs>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    /// Verify with real inputs: one array per graph input, the first axis counting samples
+    #[arg(long, value_name = "FILE.npz", help_heading = "Verification")]
+    pub(crate) samples: Option<PathBuf>,
+    /// The largest difference at an output that passes, relative to its largest magnitude (half precision: at least 0.02)
+    #[arg(long, value_name = "X", default_value = "0.0001", value_parser = values::tolerance, help_heading = "Verification")]
+    pub(crate) tolerance: f64,
+    /// The shape of an input that the model leaves open, as in image=1x3x224x224; may be repeated
+    #[arg(long, value_name = "NAME=DIMS", value_parser = values::input_shape, help_heading = "Verification")]
+    pub(crate) input_shape: Vec<InputShape>,
+    /// The seed of everything random: inputs that are fed, the criterion `random`
+    #[arg(long, value_name = "N", default_value = "0", help_heading = "Verification")]
+    pub(crate) seed: u64,
+}

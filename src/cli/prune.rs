@@ -1,0 +1,178 @@
+//! Pruning: read -> analyse -> score -> allocate -> rewrite -> verify -> write -> report.
+//!
+//! Invariant: nothing is put in place before verification has passed and everything else is ready.
+
+use std::path::Path;
+
+use onnx_mtprune::allocate::{Plan, Rounding};
+use onnx_mtprune::plan_file::PlanFile;
+use onnx_mtprune::proto::{self, ModelFile, WriteOptions};
+use onnx_mtprune::prune::{Analysis, PruneConfig};
+use onnx_mtprune::report::{FileRow, Options, Report, Run, Verification, text, words};
+use onnx_mtprune::rewrite::Rewritten;
+use onnx_mtprune::{Error, Result};
+
+use super::arguments::PruneArguments;
+use super::console::Console;
+use super::files::{self, Staged, Written};
+use super::verify;
+
+pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()> {
+    files::check(&inputs(arguments), &outputs(arguments))?;
+    let file = console.stage("read", || proto::read(&arguments.input))?;
+    check_data_files(arguments, &file)?;
+    check_unknown_fields(arguments, &file, &console)?;
+    let analysis = console.stage("analyse", || Analysis::of(&file.model, &arguments.tasks.tasks))?;
+    let config = config(arguments);
+    let plan = match &arguments.plan {
+        Some(path) => console.stage("plan", || verify::read_plan(path, &file)?.plan(&analysis.groups))?,
+        None => {
+            let scores = console.stage("score", || analysis.score(&config))?;
+            console.stage("allocate", || analysis.allocate(&scores, &config))?
+        }
+    };
+    let rewritten = console.stage("rewrite", || analysis.apply(&plan))?;
+    let (verification, length) = verified(arguments, &file, &rewritten, &mut console)?;
+
+    let mut plan_out = arguments.plan_out.as_deref().map(Staged::new).transpose()?;
+    let mut report_out = arguments.report.as_deref().map(Staged::new).transpose()?;
+    if let Some(staged) = &mut plan_out {
+        let hash = files::sha256(&file.bytes);
+        staged.fill(&PlanFile::new(hash, &analysis.groups, &plan, &rewritten.kept, &rewritten.altered).text()?)?;
+    }
+    let bytes = if arguments.dry_run {
+        length
+    } else {
+        Some(console.stage("write", || proto::write(&rewritten.output, &arguments.output, &WriteOptions::default()))?)
+    };
+    let report = Report::new(Run {
+        analysis: &analysis,
+        plan: &plan,
+        rewritten: &rewritten,
+        input: input_row(&arguments.input, &file),
+        output: FileRow { path: arguments.output.display().to_string(), bytes },
+        written: !arguments.dry_run,
+        options: Options::new(&config, arguments.plan.as_ref().map(|p| p.display().to_string())),
+        verification,
+        stages: console.stages(),
+    })?;
+    if let Some(staged) = plan_out {
+        staged.commit()?;
+    }
+    if let Some(mut staged) = report_out.take() {
+        staged.fill(&report.json()?)?;
+        staged.commit()?;
+    }
+    if console.verbose {
+        console.print(&details(&analysis, &plan))?;
+    }
+    console.print(&text(&report, console.width()))
+}
+
+/// Verifies unless that is switched off; also gives the length of the model in memory, which stands for that of the
+/// file in a dry run.
+fn verified(
+    arguments: &PruneArguments,
+    file: &ModelFile,
+    rewritten: &Rewritten,
+    console: &mut Console,
+) -> Result<(Verification, Option<u64>)> {
+    if arguments.no_verify && !arguments.dry_run {
+        return Ok((Verification::switched_off(), None));
+    }
+    let pruned = rewritten.output.materialise()?;
+    let length = u64::try_from(prost::Message::encoded_len(&pruned)).ok();
+    if arguments.no_verify {
+        return Ok((Verification::switched_off(), length));
+    }
+    let options = verify::options(&arguments.check, rewritten.altered.clone())?;
+    let verdict = console.stage("verify", || verify::judge(&file.model, &pruned, &rewritten.kept, &options))?;
+    if let Some(error) = verify::failure(&verdict) {
+        return Err(error.help("nothing was written; report this as a bug with the model, --no-verify writes it anyway"));
+    }
+    if let Some(reason) = verify::obstacle(&verdict) {
+        if arguments.require_verify {
+            return Err(Error::engine(format!("not verified: {reason}"))
+                .help("nothing was written; give --input-shape or --samples, or leave out --require-verify"));
+        }
+        console.warn(&format!("not verified: {reason}"));
+    }
+    Ok((Verification::of(&verdict), length))
+}
+
+fn inputs(arguments: &PruneArguments) -> Vec<&Path> {
+    let others = [&arguments.plan, &arguments.check.samples];
+    std::iter::once(arguments.input.as_path()).chain(others.into_iter().flatten().map(|p| p.as_path())).collect()
+}
+
+fn outputs(arguments: &PruneArguments) -> Vec<Written<'_>> {
+    let mut outputs = vec![Written { path: &arguments.output, what: "OUT" }];
+    outputs.extend(arguments.plan_out.as_deref().map(|path| Written { path, what: "--plan-out" }));
+    outputs.extend(arguments.report.as_deref().map(|path| Written { path, what: "--report" }));
+    outputs
+}
+
+/// The weights of the input may lie in files of their own, which must not be overwritten either.
+fn check_data_files(arguments: &PruneArguments, file: &ModelFile) -> Result<()> {
+    if !file.has_external {
+        return Ok(());
+    }
+    let data = files::data_files(&file.model, &arguments.input);
+    let data: Vec<&Path> = data.iter().map(|p| p.as_path()).collect();
+    let beside = files::data_file_of(&arguments.output);
+    let mut outputs = outputs(arguments);
+    outputs.push(Written { path: &beside, what: "the data file of OUT" });
+    files::check(&data, &outputs)
+}
+
+fn check_unknown_fields(arguments: &PruneArguments, file: &ModelFile, console: &Console) -> Result<()> {
+    if file.unknown_bytes == 0 {
+        return Ok(());
+    }
+    let what = format!("{} bytes of the file are fields that this program does not know", file.unknown_bytes);
+    if arguments.drop_unknown_fields || arguments.dry_run {
+        console.warn(&format!("{what}; they are not in the pruned model"));
+        return Ok(());
+    }
+    Err(Error::input(what)
+        .file(&arguments.input)
+        .help("--drop-unknown-fields writes the model without them; a newer version may know them"))
+}
+
+fn config(arguments: &PruneArguments) -> PruneConfig {
+    PruneConfig {
+        criterion: arguments.criterion.clone(),
+        ratio: arguments.ratio.unwrap_or_default(),
+        rounding: arguments.round_to.map_or(Rounding::Auto, Rounding::Multiple),
+        min_channels: arguments.min_channels,
+        max_ratio: arguments.max_ratio,
+        protect: arguments.protect.clone(),
+        seed: arguments.check.seed,
+    }
+}
+
+/// The file that was read, with its data files.
+pub(super) fn input_row(path: &Path, file: &ModelFile) -> FileRow {
+    let data = files::data_files(&file.model, path);
+    let data = data.iter().filter_map(|p| std::fs::metadata(p).ok()).map(|m| m.len());
+    let model = u64::try_from(file.bytes.len()).unwrap_or(u64::MAX);
+    FileRow { path: path.display().to_string(), bytes: Some(data.fold(model, u64::saturating_add)) }
+}
+
+/// One line per group and per opaque node.
+fn details(analysis: &Analysis, plan: &Plan) -> String {
+    let mut page = String::new();
+    for (index, group) in analysis.groups.iter().enumerate() {
+        let kept = plan.kept.get(index).and_then(Option::as_ref).map_or(group.extent, Vec::len);
+        let name = words::shorten(&group.name, usize::MAX);
+        let tasks = analysis.tasks.names(&group.tasks);
+        page.push_str(&format!("group {name}: {} -> {kept}, feeds {tasks}\n", group.extent));
+    }
+    for (node, why) in analysis.graph.nodes.iter().zip(&analysis.coupling.opaque) {
+        if let Some(why) = why {
+            let label = words::shorten(&node.label(), usize::MAX);
+            page.push_str(&format!("opaque {} `{label}`: {why}\n", node.op_type()));
+        }
+    }
+    if page.is_empty() { page } else { page + "\n" }
+}

@@ -1,0 +1,56 @@
+//! Values on the command line, checked before any work is done.
+
+use clap::builder::PossibleValuesParser;
+use onnx_mtprune::score::CRITERIA;
+
+/// `NAME=OUTPUT[,OUTPUT]…`.
+pub(crate) type TaskOutputs = (String, Vec<String>);
+
+/// `NAME=DIMS`.
+pub(crate) type InputShape = (String, Vec<usize>);
+
+/// A ratio of channels to remove: [0, 1).
+pub(crate) fn ratio(text: &str) -> Result<f64, String> {
+    number(text).filter(|r| (0.0..1.0).contains(r)).ok_or_else(|| "give a number from 0 up to, but below, 1".to_owned())
+}
+
+/// A fraction: [0, 1].
+pub(crate) fn fraction(text: &str) -> Result<f64, String> {
+    number(text).filter(|r| (0.0..=1.0).contains(r)).ok_or_else(|| "give a number from 0 to 1".to_owned())
+}
+
+/// A relative difference: finite and not negative.
+pub(crate) fn tolerance(text: &str) -> Result<f64, String> {
+    number(text).filter(|t| t.is_finite() && *t >= 0.0).ok_or_else(|| "give a number of 0 or more".to_owned())
+}
+
+/// A whole number of at least 1.
+pub(crate) fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "give a whole number of 1 or more".to_owned())
+}
+
+/// The names of the table of criteria.
+pub(crate) fn criteria() -> PossibleValuesParser {
+    PossibleValuesParser::new(CRITERIA.iter().map(|row| clap::builder::PossibleValue::new(row.name).help(row.note)))
+}
+
+/// A task: its name before the first `=`, then outputs with commas between them.
+pub(crate) fn task(text: &str) -> Result<TaskOutputs, String> {
+    let wrong = || "write it as NAME=OUTPUT or NAME=OUTPUT,OUTPUT".to_owned();
+    let (name, outputs) = text.split_once('=').ok_or_else(wrong)?;
+    let outputs: Vec<String> = outputs.split(',').map(str::to_owned).collect();
+    if name.is_empty() || outputs.iter().any(String::is_empty) { Err(wrong()) } else { Ok((name.to_owned(), outputs)) }
+}
+
+/// A shape: its input's name before the last `=`, then extents with `x` or commas between them.
+pub(crate) fn input_shape(text: &str) -> Result<InputShape, String> {
+    let wrong = || "write it as NAME=1x3x224x224".to_owned();
+    let (name, extents) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let extents: Option<Vec<usize>> =
+        extents.split(['x', ',']).filter(|e| !e.is_empty()).map(|e| e.parse().ok().filter(|n| *n > 0)).collect();
+    if name.is_empty() { Err(wrong()) } else { Ok((name.to_owned(), extents.ok_or_else(wrong)?)) }
+}
+
+fn number(text: &str) -> Option<f64> {
+    text.parse().ok()
+}

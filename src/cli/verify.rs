@@ -1,0 +1,86 @@
+//! Verification: as a command of its own, and as a stage of pruning.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use onnx_mtprune::engine::{Tract, samples};
+use onnx_mtprune::kept::Kept;
+use onnx_mtprune::plan_file::PlanFile;
+use onnx_mtprune::proto::onnx::ModelProto;
+use onnx_mtprune::proto::{self, ModelFile};
+use onnx_mtprune::report::{Verification, verification_text};
+use onnx_mtprune::verify::{Outcome, Verdict, VerifyOptions, verify};
+use onnx_mtprune::{Error, Result};
+
+use super::arguments::{CheckArguments, VerifyArguments};
+use super::console::Console;
+use super::files;
+
+pub(super) fn run(arguments: &VerifyArguments) -> Result<()> {
+    let mut console = Console::new(arguments.quiet, false);
+    let original = console.stage("read", || proto::read(&arguments.original))?;
+    let pruned = console.stage("read", || proto::read(&arguments.pruned))?;
+    let plan = read_plan(&arguments.plan, &original)?;
+    let options = options(&arguments.check, plan.altered.clone())?;
+    let kept = plan.kept().map_err(|e| e.file(&arguments.plan))?;
+    let verdict = console.stage("verify", || judge(&original.model, &pruned.model, &kept, &options))?;
+    if let Some(error) = failure(&verdict) {
+        return Err(error.file(&arguments.pruned).help("do not use this model"));
+    }
+    if let Some(reason) = obstacle(&verdict) {
+        return Err(Error::engine(format!("not verified: {reason}"))
+            .file(&arguments.original)
+            .help("give --input-shape or --samples"));
+    }
+    console.print(&format!("{}: {}\n", arguments.pruned.display(), verification_text(&Verification::of(&verdict))))
+}
+
+/// Reads a plan file and refuses one that was made for another model.
+pub(super) fn read_plan(path: &Path, original: &ModelFile) -> Result<PlanFile> {
+    let bytes = std::fs::read(path).map_err(|e| Error::input("cannot read the plan").file(path).because(e))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Error::input("this is no plan file").file(path).help("write one with --plan-out"))?;
+    let plan = PlanFile::parse(&text).map_err(|e| e.file(path))?;
+    if plan.sha256 != files::sha256(&original.bytes) {
+        return Err(Error::input(format!("the plan was made for another file than `{}`", original.path.display()))
+            .file(path)
+            .help("give the model that the plan was written for, or make a plan for this one with --plan-out"));
+    }
+    Ok(plan)
+}
+
+/// What to verify with, from the command line.
+pub(super) fn options(arguments: &CheckArguments, altered: BTreeSet<String>) -> Result<VerifyOptions> {
+    Ok(VerifyOptions {
+        seed: arguments.seed,
+        samples: arguments.samples.as_ref().map(samples::load_npz).transpose()?,
+        shapes: arguments.input_shape.iter().cloned().collect(),
+        tolerance: arguments.tolerance,
+        altered,
+    })
+}
+
+/// Asks the built-in engine.
+pub(super) fn judge(
+    original: &ModelProto,
+    pruned: &ModelProto,
+    kept: &Kept,
+    options: &VerifyOptions,
+) -> Result<Verdict> {
+    verify(original, pruned, kept, &Tract, options)
+}
+
+/// The error of a verdict that failed.
+pub(super) fn failure(verdict: &Verdict) -> Option<Error> {
+    let Outcome::Failed { reason, first } = &verdict.outcome else { return None };
+    let first = first.as_ref().map_or_else(String::new, |first| format!(", the first that differs is {first}"));
+    Some(Error::verification(format!("the pruned model is wrong: {reason}{first}")))
+}
+
+/// Why a verdict could not be reached.
+pub(super) fn obstacle(verdict: &Verdict) -> Option<&str> {
+    match &verdict.outcome {
+        Outcome::CannotRun { reason } => Some(reason),
+        _ => None,
+    }
+}

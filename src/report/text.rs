@@ -1,0 +1,146 @@
+//! The page that a person reads after a run: short, aligned, the numbers first.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::words::{bytes, percent, seconds, shorten, thousands};
+use super::{Change, Reason, Report, Verification};
+
+/// The report for people; `width` is that of the terminal in characters, none where there is none.
+pub fn text(report: &Report, width: Option<usize>) -> String {
+    let name_width = width.map_or(usize::MAX, |w| w.saturating_sub(58).max(16));
+    let mut page = format!("{} -> {}", shorten(&report.input.path, usize::MAX), shorten(&report.output.path, usize::MAX));
+    if !report.written {
+        page.push_str("  (dry run, nothing written)");
+    }
+    page.push_str("\n\n");
+    page.push_str(&totals(report));
+    page.push('\n');
+    page.push_str(&parts(report, name_width));
+    page.push('\n');
+    for (label, line) in facts(report) {
+        page.push_str(&format!("{label:<10}{line}\n"));
+    }
+    page
+}
+
+fn totals(report: &Report) -> String {
+    let mut rows = vec![row("parameters", report.parameters), row("MACs", report.macs)];
+    if let (Some(before), Some(after)) = (report.input.bytes, report.output.bytes) {
+        rows.push(["file".to_owned(), bytes(before), bytes(after), percent(after, before)]);
+    }
+    table(&["<", "before", "after", "kept"], rows.into_iter().map(Vec::from))
+}
+
+fn row(name: &str, change: Change) -> [String; 4] {
+    [name.to_owned(), thousands(change.before), thousands(change.after), percent(change.after, change.before)]
+}
+
+fn parts(report: &Report, name_width: usize) -> String {
+    let rows = report.parts.iter().map(|part| {
+        let cells = |c: Change| [thousands(c.before), thousands(c.after), percent(c.after, c.before)];
+        let [a, b, c] = cells(part.parameters);
+        let [d, e, f] = cells(part.macs);
+        vec![shorten(&part.label, name_width), a, b, c, d, e, f]
+    });
+    table(&["<", "parameters", "after", "kept", "MACs", "after", "kept"], rows)
+}
+
+/// Everything that is one line, with its label.
+fn facts(report: &Report) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("groups", groups(report))];
+    if let Some(line) = stays(&report.stays, "stay whole", 2) {
+        lines.push(("held", line));
+    }
+    if !report.opaque.is_empty() {
+        let mut operators: Vec<String> = Vec::new();
+        for entry in &report.opaque {
+            if !operators.contains(&entry.operator) {
+                operators.push(entry.operator.clone());
+            }
+        }
+        let nodes: usize = report.opaque.iter().map(|o| o.nodes).sum();
+        let named: Vec<String> = operators.iter().take(6).map(|o| shorten(o, 40)).collect();
+        let more = if operators.len() > 6 { ", …" } else { "" };
+        lines.push(("opaque", format!("{nodes} node{} kept as they are: {}{more}", plural(nodes), named.join(", "))));
+    }
+    if report.macs_per_dynamic_element {
+        lines.push(("MACs", "per element of the dynamic axes".to_owned()));
+    }
+    lines.push(("verified", verification_text(&report.verification)));
+    if !report.stages.is_empty() {
+        let times: Vec<String> = report.stages.iter().map(|s| format!("{} {}", s.stage, seconds(s.seconds))).collect();
+        lines.push(("time", times.join(", ")));
+    }
+    lines
+}
+
+fn groups(report: &Report) -> String {
+    let groups = &report.groups;
+    let mut line = format!("{} of {} shrunk", groups.shrunk, groups.total);
+    let others =
+        [(groups.whole, "whole"), (groups.protected, "protected"), (groups.nested, "nested"), (groups.locked, "locked")];
+    for (count, what) in others.iter().filter(|(count, _)| *count > 0) {
+        line.push_str(&format!(", {count} {what}"));
+    }
+    let channels = report.channels;
+    line + &format!("; channels {} -> {}", thousands(channels.before), thousands(channels.after))
+}
+
+/// How much stays and why, naming the `most` biggest reasons; none where nothing stays.
+pub(super) fn stays(reasons: &[Reason], verb: &str, most: usize) -> Option<String> {
+    let share: f64 = reasons.iter().map(|r| r.share).sum();
+    if reasons.is_empty() {
+        return None;
+    }
+    let named = reasons.iter().take(most).map(|r| format!("{} ({})", shorten(&r.reason, 120), of_all(r.share)));
+    let mut line = format!("{} of the parameters {verb}: {}", of_all(share), named.collect::<Vec<_>>().join(", "));
+    if reasons.len() > most {
+        line.push_str(&format!(" and {} more", reasons.len() - most));
+    }
+    Some(line)
+}
+
+fn of_all(share: f64) -> String {
+    if share > 0.0 && share < 0.001 { "< 0.1 %".to_owned() } else { format!("{:.1} %", 100.0 * share) }
+}
+
+/// How verification ended, in one line.
+pub fn verification_text(verification: &Verification) -> String {
+    let engine = verification.engine.unwrap_or("no engine");
+    let reason = shorten(verification.reason.as_deref().unwrap_or_default(), 500);
+    match verification.outcome {
+        "passed" => {
+            let mut outputs: Vec<_> = verification.outputs.iter().collect();
+            outputs.sort_by(|a, b| b.max_relative.total_cmp(&a.max_relative));
+            let worst = outputs.iter().take(4).map(|o| format!("`{}` {:.1e}", shorten(&o.name, 40), o.max_relative));
+            let more = if outputs.len() > 4 { ", …" } else { "" };
+            let tolerance = verification.tolerance.unwrap_or_default();
+            let worst = worst.collect::<Vec<_>>().join(", ");
+            format!("equals the masked original with {engine}: {worst}{more} (relative, tolerance {tolerance:.0e})")
+        }
+        "failed" => match &verification.first_difference {
+            Some(first) => format!("FAILED with {engine}: {reason}; first difference: {}", shorten(first, 300)),
+            None => format!("FAILED with {engine}: {reason}"),
+        },
+        "cannot run" => format!("not verified: {engine} cannot run the model: {reason}"),
+        _ => "not verified: switched off".to_owned(),
+    }
+}
+
+pub(super) fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+/// A table without lines, with numbers aligned to the right; `<` before a header marks a column of text.
+pub(super) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.iter().map(|h| h.trim_start_matches('<')));
+    table.add_rows(rows);
+    for (column, header) in table.column_iter_mut().zip(header) {
+        column.set_padding((0, 2));
+        if !header.starts_with('<') {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt() + "\n"
+}

@@ -1,0 +1,76 @@
+//! The verdict of a verification as data.
+
+use serde::Serialize;
+
+use crate::verify::{Outcome, Verdict};
+
+/// How verification ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Verification {
+    /// `passed`, `failed`, `cannot run` or `switched off`.
+    pub outcome: &'static str,
+    /// The engine, if one was asked.
+    pub engine: Option<&'static str>,
+    /// The largest relative difference that passes.
+    pub tolerance: Option<f64>,
+    /// Why it failed or could not run.
+    pub reason: Option<String>,
+    /// The first value in the order of computation that differs.
+    pub first_difference: Option<String>,
+    /// The shapes that were fed, by input.
+    pub inputs: Vec<(String, Vec<usize>)>,
+    /// The differences at every graph output.
+    pub outputs: Vec<OutputRow>,
+}
+
+/// The difference at one graph output.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OutputRow {
+    /// The output.
+    pub name: String,
+    /// The largest absolute difference; `null` in JSON where it is infinite.
+    pub max_absolute: f64,
+    /// The largest absolute difference over the largest magnitude; for integers the fraction that differs.
+    pub max_relative: f64,
+    /// A type or shape that disagrees.
+    pub mismatch: Option<String>,
+}
+
+impl Verification {
+    /// What to report where nobody verified.
+    pub fn switched_off() -> Self {
+        Self {
+            outcome: "switched off",
+            engine: None,
+            tolerance: None,
+            reason: None,
+            first_difference: None,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// The data of a verdict.
+    pub fn of(verdict: &Verdict) -> Self {
+        let (outcome, reason, first) = match &verdict.outcome {
+            Outcome::Passed => ("passed", None, None),
+            Outcome::Failed { reason, first } => ("failed", Some(reason), first.as_ref().map(ToString::to_string)),
+            Outcome::CannotRun { reason } => ("cannot run", Some(reason), None),
+        };
+        let outputs = verdict.outputs.iter().map(|o| OutputRow {
+            name: o.name.clone(),
+            max_absolute: o.max_absolute,
+            max_relative: o.max_relative,
+            mismatch: o.mismatch.clone(),
+        });
+        Self {
+            outcome,
+            engine: Some(verdict.engine),
+            tolerance: Some(verdict.tolerance),
+            reason: reason.cloned(),
+            first_difference: first,
+            inputs: verdict.inputs.iter().map(|i| (i.name.clone(), i.shape.clone())).collect(),
+            outputs: outputs.collect(),
+        }
+    }
+}
