@@ -127,12 +127,14 @@ fn explained(model: &str) -> String {
 /// The README is written by one test, so that two do not write it at once.
 #[test]
 fn the_readme_shows_what_the_program_says() {
-    let help = format!("```text\n{}```\n", output(&["--help"]));
+    let help = format!("```text\n{}```\n", output(&["-h"]));
     let readme = with_region(&readme(), "options", &help);
     let model = "onnx-models/digit_scenes/model.onnx";
     let pruned = Path::new(env!("CARGO_TARGET_TMPDIR")).join("digit_scenes.onnx");
     let pruned = pruned.to_str().unwrap();
     let page = output(&[model, pruned, "--ratio", "0.5", "--samples", "onnx-models/digit_scenes/calibration.npz"]);
+    assert!(fs::metadata(pruned).unwrap().len() > 0);
+    fs::remove_file(pruned).unwrap();
     // Times differ from run to run and say nothing here; the path is the reader's own.
     let lines = page.lines().filter(|line| !line.starts_with("time "));
     let page: String = lines.map(|line| line.replace(pruned, "small.onnx") + "\n").collect();
