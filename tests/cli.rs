@@ -116,7 +116,7 @@ fn a_wrong_model_fails_verification_with_code_1() {
 #[test]
 fn the_report_holds_the_numbers() {
     let folder = Folder::with_model();
-    folder.succeed(&["model.onnx", "s.onnx", "--ratio", "0.5", "--protect", "b_weight", "--report", "r.json"]);
+    folder.succeed(&["model.onnx", "s.onnx", "--ratio", "0.5", "--protect", "b_head", "--report", "r.json"]);
     let report = json(&folder, "r.json");
     let keys: Vec<&String> = report.as_object().unwrap().keys().collect();
     fixture("report_keys.txt", &keys.iter().map(|k| format!("{k}\n")).collect::<String>());

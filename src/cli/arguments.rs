@@ -32,14 +32,26 @@ Exit codes: 0 done, 1 the pruned model is wrong and nothing was written, 2 any o
     after_help = EXAMPLES,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    arg_required_else_help = true,
-    max_term_width = 100
+    arg_required_else_help = true
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
     #[command(flatten)]
-    pub(crate) prune: Option<PruneArguments>,
+    prune: Option<PruneArguments>,
+    // Beside `prune` and not within: an optional set of arguments cannot contain further sets.
+    #[command(flatten)]
+    tasks: TaskArguments,
+    #[command(flatten)]
+    check: CheckArguments,
+}
+
+impl Arguments {
+    /// The subcommand or else the arguments of pruning; neither only if the parser let nothing through.
+    pub(crate) fn split(self) -> (Option<Command>, Option<PruneArguments>) {
+        let Self { command, prune, tasks, check } = self;
+        (command, prune.map(|prune| PruneArguments { tasks, check, ..prune }))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,10 +100,10 @@ pub(crate) struct PruneArguments {
         conflicts_with_all = ["criterion", "round_to", "min_channels", "max_ratio", "protect"]
     )]
     pub(crate) plan: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) tasks: TaskArguments,
 
-    #[command(flatten)]
+    #[arg(skip)]
+    pub(crate) tasks: TaskArguments,
+    #[arg(skip)]
     pub(crate) check: CheckArguments,
     /// Write without verifying
     #[arg(long, help_heading = "Verification", conflicts_with_all = ["require_verify", "samples", "tolerance", "input_shape"])]
@@ -153,25 +165,25 @@ pub(crate) struct VerifyArguments {
     pub(crate) quiet: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct TaskArguments {
     /// Treat these outputs as one task; every other output is a task of its own; may be repeated
-    #[arg(long = "task", value_name = "NAME=OUTPUT[,OUTPUT]…", value_parser = values::task, help_heading = "What to remove")]
+    #[arg(long = "task", value_name = "NAME=OUTPUT[,OUTPUT]…", value_parser = values::task, help_heading = "Tasks")]
     pub(crate) tasks: Vec<TaskOutputs>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct CheckArguments {
     /// Verify with real inputs: one array per graph input, the first axis counting samples
     #[arg(long, value_name = "FILE.npz", help_heading = "Verification")]
     pub(crate) samples: Option<PathBuf>,
     /// The largest difference at an output that passes, relative to its largest magnitude (half precision: at least 0.02)
-    #[arg(long, value_name = "X", default_value = "0.0001", value_parser = values::tolerance, help_heading = "Verification")]
+    #[arg(long, value_name = "X", default_value = "0.0001", value_parser = values::tolerance, allow_negative_numbers = true, help_heading = "Verification")]
     pub(crate) tolerance: f64,
     /// The shape of an input that the model leaves open, as in image=1x3x224x224; may be repeated
     #[arg(long, value_name = "NAME=DIMS", value_parser = values::input_shape, help_heading = "Verification")]
     pub(crate) input_shape: Vec<InputShape>,
     /// The seed of everything random: inputs that are fed, the criterion `random`
-    #[arg(long, value_name = "N", default_value = "0", help_heading = "Verification")]
+    #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true, help_heading = "Verification")]
     pub(crate) seed: u64,
 }

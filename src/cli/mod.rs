@@ -33,7 +33,7 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn dispatch(arguments: Arguments) -> Result<()> {
-    match (arguments.command, arguments.prune) {
+    match arguments.split() {
         (Some(Command::Inspect(arguments)), _) => inspect::run(&arguments),
         (Some(Command::Verify(arguments)), _) => verify::run(&arguments),
         (None, Some(arguments)) => prune::run(&arguments, Console::new(arguments.quiet, arguments.verbose)),

@@ -112,7 +112,7 @@ pub fn verification_text(verification: &Verification) -> String {
         "passed" => {
             let mut outputs: Vec<_> = verification.outputs.iter().collect();
             outputs.sort_by(|a, b| b.max_relative.total_cmp(&a.max_relative));
-            let worst = outputs.iter().take(4).map(|o| format!("`{}` {:.1e}", shorten(&o.name, 40), o.max_relative));
+            let worst = outputs.iter().take(4).map(|o| format!("`{}` {}", shorten(&o.name, 40), small(o.max_relative)));
             let more = if outputs.len() > 4 { ", …" } else { "" };
             let tolerance = verification.tolerance.unwrap_or_default();
             let worst = worst.collect::<Vec<_>>().join(", ");
@@ -125,6 +125,10 @@ pub fn verification_text(verification: &Verification) -> String {
         "cannot run" => format!("not verified: {engine} cannot run the model: {reason}"),
         _ => "not verified: switched off".to_owned(),
     }
+}
+
+fn small(difference: f64) -> String {
+    if difference == 0.0 { "0".to_owned() } else { format!("{difference:.1e}") }
 }
 
 pub(super) fn plural(count: usize) -> &'static str {
