@@ -25,7 +25,9 @@ fn check(path: &str, expected: &str, blurred: impl Fn(&str) -> String) {
         return;
     }
     let first = actual.lines().zip(expected.lines()).find(|(a, b)| a != b);
-    panic!("{path} is out of step with the program: run `make update`; first line that differs (file, program): {first:?}");
+    panic!(
+        "{path} is out of step with the program: run `make update`; first line that differs (file, program): {first:?}"
+    );
 }
 
 /// The text with what stands between two marks replaced.
@@ -143,7 +145,8 @@ fn the_readme_shows_what_the_program_says() {
 
 /// Differences of floating-point rounding, such as 1.2e-7, vary with the processor.
 fn without_rounding(text: &str) -> String {
-    let is_tiny = |word: &str| word.trim_end_matches(',').parse::<f64>().is_ok_and(|x| x.abs() < 1e-5 && word.contains("e-"));
+    let is_tiny =
+        |word: &str| word.trim_end_matches(',').parse::<f64>().is_ok_and(|x| x.abs() < 1e-5 && word.contains("e-"));
     let line = |line: &str| line.split(' ').map(|w| if is_tiny(w) { "…" } else { w }).collect::<Vec<_>>().join(" ");
     text.lines().map(|l| line(l) + "\n").collect()
 }

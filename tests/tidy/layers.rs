@@ -7,7 +7,8 @@ use crate::none;
 use crate::source::{Line, Source, lines, root};
 
 /// What `verify` must never see, so that it cannot share a mistake of those whose work it judges.
-const JUDGED: &[&str] = &["ops", "axes", "graph", "coupling", "tasks", "groups", "score", "allocate", "rewrite", "grad"];
+const JUDGED: &[&str] =
+    &["ops", "axes", "graph", "coupling", "tasks", "groups", "score", "allocate", "rewrite", "grad"];
 
 /// Files above all layers: the crate and the program themselves.
 const ROOTS: &[&str] = &["lib", "main"];
@@ -112,6 +113,9 @@ fn uses_are_found() {
 fn a_use_of_a_lower_layer_is_found() {
     let source = Source::new("axes/unify.rs", "use crate::kept;\nuse crate::rewrite::edits;".to_owned());
     let order = ["kept", "axes", "rewrite"].map(str::to_owned);
-    assert_eq!(wrong_uses(&source, &order), ["src/axes/unify.rs:2: `axes` may not use `rewrite`, which stands below it"]);
+    assert_eq!(
+        wrong_uses(&source, &order),
+        ["src/axes/unify.rs:2: `axes` may not use `rewrite`, which stands below it"]
+    );
     assert_eq!(code_map("# A\n## Code map\n\n```text\nkept   x\n  more\naxes/  y\n```\n"), ["kept", "axes"]);
 }

@@ -32,7 +32,8 @@ fn files_have_headers_and_stay_small() {
         }
         let length = source.before_tests().lines().count();
         if length > LONGEST {
-            complaints.push(format!("src/{}: {length} lines before the tests, at most {LONGEST}: split it", source.path));
+            complaints
+                .push(format!("src/{}: {length} lines before the tests, at most {LONGEST}: split it", source.path));
         }
     }
     none(complaints);
@@ -54,9 +55,10 @@ fn every_file_is_part_of_the_crate() {
         } else {
             vec![format!("{folder}/mod.rs"), format!("{folder}.rs")]
         };
-        let declared = sources.iter().filter(|s| parents.contains(&s.path)).any(|parent| {
-            parent.text.lines().any(|line| line.trim_end().ends_with(&format!("mod {name};")))
-        });
+        let declared = sources
+            .iter()
+            .filter(|s| parents.contains(&s.path))
+            .any(|parent| parent.text.lines().any(|line| line.trim_end().ends_with(&format!("mod {name};"))));
         if !declared {
             complaints.push(format!("src/{}: nobody declares `mod {name};`", source.path));
         }

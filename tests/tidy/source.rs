@@ -4,23 +4,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The repository.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// One file below src.
-pub struct Source {
+pub(crate) struct Source {
     /// Its path below src, with `/`.
-    pub path: String,
+    pub(crate) path: String,
     /// All its text.
-    pub text: String,
+    pub(crate) text: String,
     /// True if nothing but unit tests sees it.
-    pub is_for_tests: bool,
+    pub(crate) is_for_tests: bool,
 }
 
 impl Source {
     /// Every file below src, in order, except what a generator wrote.
-    pub fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         let src = root().join("src");
         let mut sources: Vec<Self> = files(&src)
             .into_iter()
@@ -36,7 +36,7 @@ impl Source {
     }
 
     /// A file with this text.
-    pub fn new(path: &str, text: String) -> Self {
+    pub(crate) fn new(path: &str, text: String) -> Self {
         Self { path: path.to_owned(), text, is_for_tests: false }
     }
 
@@ -49,12 +49,12 @@ impl Source {
     }
 
     /// The top-level module that the file belongs to.
-    pub fn module(&self) -> &str {
+    pub(crate) fn module(&self) -> &str {
         self.path.split('/').next().unwrap_or_default().trim_end_matches(".rs")
     }
 
     /// The text before the unit tests.
-    pub fn before_tests(&self) -> &str {
+    pub(crate) fn before_tests(&self) -> &str {
         if self.is_for_tests {
             return "";
         }
@@ -64,24 +64,24 @@ impl Source {
     }
 
     /// The lines before the unit tests, as code and string literals.
-    pub fn lines(&self) -> Vec<Line> {
+    pub(crate) fn lines(&self) -> Vec<Line> {
         lines(self.before_tests())
     }
 }
 
 /// A line of code.
 #[derive(Default)]
-pub struct Line {
+pub(crate) struct Line {
     /// Its number, from 1.
-    pub number: usize,
+    pub(crate) number: usize,
     /// The code, without comments and with empty string literals.
-    pub code: String,
+    pub(crate) code: String,
     /// The string literals that begin on the line.
-    pub strings: Vec<String>,
+    pub(crate) strings: Vec<String>,
 }
 
 /// Takes comments and string literals out of Rust code.
-pub fn lines(text: &str) -> Vec<Line> {
+pub(crate) fn lines(text: &str) -> Vec<Line> {
     let mut lines = vec![Line { number: 1, ..Line::default() }];
     let mut rest = text;
     let mut previous = ' ';
@@ -146,7 +146,7 @@ fn character_literal(text: &str) -> Option<usize> {
 }
 
 /// All files below a folder, except build outputs and hidden folders.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -165,8 +165,9 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// A path below a folder, with `/`.
-pub fn relative(path: &Path, folder: &Path) -> String {
-    let parts: Vec<_> = path.strip_prefix(folder).unwrap().components().map(|c| c.as_os_str().to_string_lossy()).collect();
+pub(crate) fn relative(path: &Path, folder: &Path) -> String {
+    let parts: Vec<_> =
+        path.strip_prefix(folder).unwrap().components().map(|c| c.as_os_str().to_string_lossy()).collect();
     parts.join("/")
 }
 

@@ -9,12 +9,25 @@ use crate::source::{Line, Source, lines};
 
 /// What only the command line may do.
 const IMPURE: &[&str] = &[
-    "println!", "eprintln!", "print!", "eprint!", "dbg!", "std::env", "env::", "std::time", "Instant", "SystemTime",
-    "process::exit", "std::thread", "static mut", "thread_local!",
+    "println!",
+    "eprintln!",
+    "print!",
+    "eprint!",
+    "dbg!",
+    "std::env",
+    "env::",
+    "std::time",
+    "Instant",
+    "SystemTime",
+    "process::exit",
+    "std::thread",
+    "static mut",
+    "thread_local!",
 ];
 
 /// What can stop the program.
-const PANICS: &[&str] = &[".unwrap()", ".expect(", "panic!", "todo!", "unimplemented!", "unreachable!", "assert!(", "assert_eq!("];
+const PANICS: &[&str] =
+    &[".unwrap()", ".expect(", "panic!", "todo!", "unimplemented!", "unreachable!", "assert!(", "assert_eq!("];
 
 /// Modules that belong to the command line.
 const SHELL: &[&str] = &["cli", "main"];
@@ -33,7 +46,13 @@ const EXCEPTIONS: &[(&str, &[&str], &str)] = &[
 #[test]
 fn only_the_command_line_prints_and_asks_the_system() {
     let sources = Source::all();
-    none(sources.iter().filter(|s| !SHELL.contains(&s.module())).flat_map(|s| find(&s.path, &s.lines(), IMPURE)).collect());
+    none(
+        sources
+            .iter()
+            .filter(|s| !SHELL.contains(&s.module()))
+            .flat_map(|s| find(&s.path, &s.lines(), IMPURE))
+            .collect(),
+    );
 }
 
 #[test]
@@ -49,10 +68,12 @@ fn only_rules_name_operators() {
     let mut complaints = Vec::new();
     for source in Source::all().iter().filter(|s| !NAMES_OPERATORS.contains(&s.module())) {
         for (number, name) in quoted(&source.lines(), &operators) {
-            let allowed = EXCEPTIONS.iter().any(|(path, names, _)| *path == source.path && names.contains(&name.as_str()));
+            let allowed =
+                EXCEPTIONS.iter().any(|(path, names, _)| *path == source.path && names.contains(&name.as_str()));
             unused.retain(|(path, known)| *path != source.path || *known != name);
             if !allowed {
-                complaints.push(format!("src/{}:{number}: \"{name}\" is an operator; ask its rule instead", source.path));
+                complaints
+                    .push(format!("src/{}:{number}: \"{name}\" is an operator; ask its rule instead", source.path));
             }
         }
     }
@@ -63,7 +84,11 @@ fn only_rules_name_operators() {
 /// Lines with one of the words.
 fn find(path: &str, lines: &[Line], words: &[&str]) -> Vec<String> {
     let hit = |line: &Line| words.iter().find(|word| has_word(&line.code, word)).map(|word| (line.number, *word));
-    lines.iter().filter_map(hit).map(|(number, word)| format!("src/{path}:{number}: `{word}` has no place here")).collect()
+    lines
+        .iter()
+        .filter_map(hit)
+        .map(|(number, word)| format!("src/{path}:{number}: `{word}` has no place here"))
+        .collect()
 }
 
 /// True if the word stands in the code and is not the end of a longer one.
