@@ -44,6 +44,10 @@ impl Rule for Concat {
                 None => Integers::vector(vec![None; short_vector(node, slot)?]),
             });
         }
+        // Nothing but unknown entries may as well be data.
+        if parts.iter().all(|p| p.values.iter().all(Option::is_none)) {
+            return None;
+        }
         let axis = node.axis("axis", 1, parts.first()?.dims.len()).ok()?;
         Some(vec![Some(Integers::joined(&parts, axis)?)])
     }

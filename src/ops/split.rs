@@ -72,14 +72,13 @@ impl Rule for Split {
     fn patch(&self, before: &NodeView, change: &Change) -> Refused<Vec<Edit>> {
         let axis = before.axis("axis", 0, before.rank(0)?)?;
         let extent = before.extent(0, axis)?;
-        let sizes = sizes(before, &extent)?;
-        let needed = kept_sizes(&sizes, axis, change.input_kept);
+        let needed = kept_sizes(&sizes(before, &extent)?, axis, change.input_kept);
         let node = change.after;
         if node.ints("split").is_some_and(|s| !s.is_empty()) || node.has(1) {
             return follow(node, "split", 1, &needed);
         }
         // Equal parts that stay equal need no sizes.
-        let implied = super::split::sizes(node, &node.extent(0, axis)?);
+        let implied = sizes(node, &node.extent(0, axis)?);
         let implied = implied.map(|l| l.iter().map(|s| s.as_ref().and_then(Extent::value)).collect::<Vec<_>>());
         if implied.is_ok_and(|implied| implied == needed) {
             return Ok(Vec::new());
@@ -130,7 +129,11 @@ fn sizes(node: &NodeView, extent: &Extent) -> Refused<Vec<Option<Extent>>> {
     if let Some(each) = extent.divided_by(&count) {
         return Ok(vec![Some(each); node.outputs]);
     }
-    let (Some(extent), Some(count)) = (extent.value(), count.value()) else { return Ok(vec![None; node.outputs]) };
+    let (Some(extent), Some(count)) = (extent.value(), count.value()) else {
+        // Before set 18 the parts are equal whatever the extent turns out to be.
+        let each = (node.opset() < 18).then(|| node.symbolic(|s| s.floor_divide(extent, &count)));
+        return Ok(vec![each; node.outputs]);
+    };
     if node.opset() < 18 || count < 1 {
         return Err(Refusal::new(format!("an extent of {extent} does not fall into {count} equal parts")));
     }
