@@ -144,11 +144,7 @@ fn sizes(node: &NodeView, extent: &Extent) -> Refused<Vec<Option<Extent>>> {
 }
 
 /// What each part keeps; `None` where its size was not a number.
-fn kept_sizes(
-    sizes: &[Option<Extent>],
-    axis: usize,
-    kept: &BTreeMap<(usize, usize), Indices>,
-) -> Vec<Option<i64>> {
+fn kept_sizes(sizes: &[Option<Extent>], axis: usize, kept: &BTreeMap<(usize, usize), Indices>) -> Vec<Option<i64>> {
     let numbers = sizes.iter().map(|s| s.as_ref().and_then(Extent::value));
     let Some(kept) = kept.get(&(0, axis)) else { return numbers.collect() };
     let mut start = 0i64;
@@ -186,7 +182,8 @@ mod tests {
             ),
         ] {
             let out = "out a, b";
-            let edits = patch(&format!("{before}{line}\n{out}"), &format!("{after}{line}\n{out}"), "[n,2] [n,3]", KEPT, &[]);
+            let edits =
+                patch(&format!("{before}{line}\n{out}"), &format!("{after}{line}\n{out}"), "[n,2] [n,3]", KEPT, &[]);
             // Kept 0, 2 and 5 to 7: equal parts of four hold two and three, parts of three and five likewise.
             assert_eq!(edits.unwrap(), expected, "{line}");
         }
