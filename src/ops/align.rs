@@ -77,7 +77,11 @@ impl Side {
 
     fn take(&mut self, axis: usize, piece: usize, rest: Option<Extent>, from_right: bool) {
         let axis = &mut self.axes[axis];
-        if from_right { axis.right.push(piece) } else { axis.left.push(piece) }
+        if from_right {
+            axis.right.push(piece)
+        } else {
+            axis.left.push(piece)
+        }
         match rest {
             Some(rest) => axis.rest = rest,
             None => axis.done = true,
@@ -148,9 +152,6 @@ mod tests {
         let k = Extent::known;
         let nt = n.times(&t).unwrap_or(Extent::one());
         assert_eq!(text(&[n.clone(), t.clone(), k(12)], &[nt, k(3), k(4)]), "A0 A1 (A2 A3) -> (A0 A1) A2 A3");
-        assert_eq!(
-            text(&[n.clone(), k(6), t.clone(), k(5)], &[n, k(6), u, k(5)]),
-            "A0 A1 a2 A3 -> A0 A1 a4 A3"
-        );
+        assert_eq!(text(&[n.clone(), k(6), t.clone(), k(5)], &[n, k(6), u, k(5)]), "A0 A1 a2 A3 -> A0 A1 a4 A3");
     }
 }
