@@ -63,9 +63,10 @@ impl PlanFile {
                 sets.len() - 1
             })
         };
-        let activations = kept.activations.iter().map(|(name, axes)| {
-            (name.clone(), axes.iter().map(|axis| axis.as_ref().map(&mut set)).collect())
-        });
+        let activations = kept
+            .activations
+            .iter()
+            .map(|(name, axes)| (name.clone(), axes.iter().map(|axis| axis.as_ref().map(&mut set)).collect()));
         let activations = activations.collect();
         let lists = |axes: &KeptAxes| axes.iter().map(|axis| axis.as_ref().map(|i| i.to_vec())).collect();
         Self {

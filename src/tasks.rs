@@ -44,7 +44,10 @@ impl TaskSet {
 
     /// The tasks, in order.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.0.iter().enumerate().flat_map(|(i, word)| (0..64).filter(move |b| word >> b & 1 == 1).map(move |b| i * 64 + b))
+        self.0
+            .iter()
+            .enumerate()
+            .flat_map(|(i, word)| (0..64).filter(move |b| word >> b & 1 == 1).map(move |b| i * 64 + b))
     }
 
     /// How many tasks there are.
@@ -87,7 +90,9 @@ impl Tasks {
                 task.outputs.push(id);
             }
             if tasks.iter().any(|t| t.name == *name) {
-                return Err(Error::input(format!("task `{name}` is given twice")).help("list its outputs after one --task"));
+                return Err(
+                    Error::input(format!("task `{name}` is given twice")).help("list its outputs after one --task")
+                );
             }
             tasks.push(task);
         }

@@ -77,7 +77,11 @@ fn declaration(name: &str, data_type: DataType, dims: Option<&str>) -> ValueInfo
     });
     let tensor = type_proto::Tensor { elem_type: Some(data_type as i32), shape };
     let value = Some(type_proto::Value::TensorType(tensor));
-    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { value, ..Default::default() }), ..Default::default() }
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(TypeProto { value, ..Default::default() }),
+        ..Default::default()
+    }
 }
 
 fn input(text: &str) -> Option<ValueInfoProto> {

@@ -40,7 +40,11 @@ fn resnet18() -> ModelProto {
             channels = out;
         }
     }
-    writeln!(text, "p = GlobalAveragePool({x})\nf = Flatten(p)\ny = Gemm(f, fc[1000,512], bias[1000], transB=1)\nout y").unwrap();
+    writeln!(
+        text,
+        "p = GlobalAveragePool({x})\nf = Flatten(p)\ny = Gemm(f, fc[1000,512], bias[1000], transB=1)\nout y"
+    )
+    .unwrap();
     text::parse(&text).unwrap()
 }
 

@@ -124,7 +124,10 @@ fn tensors_whose_parts_do_not_fit() {
         says(&damaged(|m| weight(m, name).dims[0] = -16), &["negative", &named]);
         says(&damaged(|m| weight(m, name).dims[0] = i64::MAX), &["more elements than a computer can hold", &named]);
         says(&damaged(|m| weight(m, name).dims[0] = 1 << 40), &["the bytes of its raw data are", &named]);
-        says(&damaged(|m| weight(m, name).data_type = Some(DataType::Float16 as i32)), &["the bytes of its raw data are", &named]);
+        says(
+            &damaged(|m| weight(m, name).data_type = Some(DataType::Float16 as i32)),
+            &["the bytes of its raw data are", &named],
+        );
         says(&damaged(|m| weight(m, name).data_type = None), &["its element type 0 is not known", &named]);
     }
 }

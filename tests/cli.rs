@@ -71,7 +71,15 @@ fn a_ratio_of_zero_changes_nothing() {
 fn a_dry_run_writes_no_model() {
     let folder = Folder::with_model();
     let page = folder.succeed(&[
-        "model.onnx", "small.onnx", "--ratio", "0.5", "--dry-run", "--report", "r.json", "--plan-out", "p.json",
+        "model.onnx",
+        "small.onnx",
+        "--ratio",
+        "0.5",
+        "--dry-run",
+        "--report",
+        "r.json",
+        "--plan-out",
+        "p.json",
     ]);
     assert!(page.contains("dry run, nothing written"), "{page}");
     assert_eq!(folder.names(), ["model.onnx", "p.json", "r.json"]);
@@ -266,9 +274,10 @@ fn a_model_that_fails_verification_is_not_written() {
     fs::copy(trained, folder.file("m.onnx")).unwrap();
     fs::write(folder.file("s.onnx"), "precious").unwrap();
     // Sums in another order differ in their last bits, so no tolerance at all is too little.
-    let line = folder.fail(1, &[
-        "m.onnx", "s.onnx", "--ratio", "0.5", "--tolerance", "0", "--report", "r.json", "--plan-out", "p.json",
-    ]);
+    let line = folder.fail(
+        1,
+        &["m.onnx", "s.onnx", "--ratio", "0.5", "--tolerance", "0", "--report", "r.json", "--plan-out", "p.json"],
+    );
     for words in ["differs from the masked original", "the first that differs is", "nothing was written"] {
         assert!(line.contains(words), "{line}");
     }

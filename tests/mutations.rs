@@ -116,7 +116,8 @@ fn change(model: &mut ModelProto, other: &ModelProto, random: &mut Random) {
             }
         }
         2 => {
-            let operators: Vec<String> = other.graph.iter().flat_map(|g| &g.node).map(|n| n.op_type().to_owned()).collect();
+            let operators: Vec<String> =
+                other.graph.iter().flat_map(|g| &g.node).map(|n| n.op_type().to_owned()).collect();
             if !operators.is_empty() {
                 graph.node[at].op_type = Some(random.pick(&operators));
             }

@@ -26,7 +26,8 @@ fn edits_making(before: &str, after: &str, made: Option<&[i64]>) -> Result<Vec<E
     let change = Change {
         after: &couplings[1].view(&graphs[1], last),
         outputs_before: &outputs(0),
-        outputs_after: &made.map_or_else(|| outputs(1), |made| vec![Some(made.iter().map(|e| Extent::known(*e)).collect())]),
+        outputs_after: &made
+            .map_or_else(|| outputs(1), |made| vec![Some(made.iter().map(|e| Extent::known(*e)).collect())]),
         input_kept: &BTreeMap::new(),
         output_kept: &BTreeMap::new(),
     };
@@ -78,7 +79,8 @@ fn a_mean_is_rescaled() {
 
 #[test]
 fn whole_normalisation_groups_go() {
-    let norm = |c: i64| format!("opset 21\n in x [n,{c},h]\n y = GroupNormalization(x, s[{c}], b[{c}], num_groups=4)\n out y");
+    let norm =
+        |c: i64| format!("opset 21\n in x [n,{c},h]\n y = GroupNormalization(x, s[{c}], b[{c}], num_groups=4)\n out y");
     assert_eq!(edits(&norm(12), &norm(12)), Ok(vec![]));
     assert_eq!(edits(&norm(12), &norm(9)), Ok(vec![Edit::Int("num_groups", 3)]));
     assert!(edits(&norm(12), &norm(8 + 2)).is_err());
@@ -87,7 +89,8 @@ fn whole_normalisation_groups_go() {
 #[test]
 fn axes_that_only_an_output_has_are_locked() {
     // No reader of `a` locks its axis 2.
-    let text = "opset 11\n in x [1,4,8]\n a = Conv(x, w[6,4,3])\n b = ReduceSum(a, axes=[2])\n c = Conv(b, v[2,6,1])\n out c";
+    let text =
+        "opset 11\n in x [1,4,8]\n a = Conv(x, w[6,4,3])\n b = ReduceSum(a, axes=[2])\n c = Conv(b, v[2,6,1])\n out c";
     let model = text::parse(text).unwrap();
     let graph = Graph::new(&model).unwrap();
     let coupling = Coupling::of(&graph);

@@ -52,7 +52,9 @@ mod tests {
 
     #[test]
     fn exact_counts() {
-        for (extent, ratio, kept) in [(10, 0.3, 7), (7, 0.5, 3), (64, 0.5, 32), (3, 0.9, 1), (100, 0.0, 100), (8, 0.75, 2)] {
+        for (extent, ratio, kept) in
+            [(10, 0.3, 7), (7, 0.5, 3), (64, 0.5, 32), (3, 0.9, 1), (100, 0.0, 100), (8, 0.75, 2)]
+        {
             assert_eq!(kept_count(extent, &config(ratio, Rounding::Multiple(1))), kept, "{extent} at {ratio}");
         }
     }

@@ -149,7 +149,8 @@ fn hold_nested(coupling: &Coupling, groups: &[Group], config: &AllocateConfig, p
 
 fn check(config: &AllocateConfig) -> Result<()> {
     let wrong = |name: &str, value: f64, range: &str| {
-        Err(Error::input(format!("{name} is {value}, it must lie in {range}")).help(format!("give --{name} a value in {range}")))
+        Err(Error::input(format!("{name} is {value}, it must lie in {range}"))
+            .help(format!("give --{name} a value in {range}")))
     };
     if !(config.ratio >= 0.0 && config.ratio < 1.0) {
         return wrong("ratio", config.ratio, "[0, 1)");

@@ -138,7 +138,11 @@ impl Symbols {
         if a.symbols == b.symbols
             && let Some(coefficient) = a.coefficient.checked_add(b.coefficient)
         {
-            return if coefficient == 0 { Extent::known(0) } else { Extent { coefficient, symbols: a.symbols.clone() } };
+            return if coefficient == 0 {
+                Extent::known(0)
+            } else {
+                Extent { coefficient, symbols: a.symbols.clone() }
+            };
         }
         let (low, high) = if a <= b { (a, b) } else { (b, a) };
         self.computed("plus", &[low.clone(), high.clone()])

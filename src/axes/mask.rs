@@ -68,9 +68,7 @@ impl Space {
     fn places(&self, expr: Expr, atom: Expr) -> Option<Vec<(usize, usize)>> {
         match self.shape(expr) {
             Shape::One => Some(Vec::new()),
-            Shape::Atom if self.resolve(expr) == atom => {
-                Some((0..self.extent(atom).size()?).map(|i| (i, i)).collect())
-            }
+            Shape::Atom if self.resolve(expr) == atom => Some((0..self.extent(atom).size()?).map(|i| (i, i)).collect()),
             Shape::Atom => Some(Vec::new()),
             Shape::Sum(terms) => {
                 let mut places = Vec::new();

@@ -28,9 +28,13 @@ pub(crate) fn check(inputs: &[&Path], outputs: &[Written]) -> Result<()> {
         }
         for input in inputs {
             if is_same(input, output.path) {
-                return Err(Error::input(format!("{} is the same file as an input, `{}`", output.what, input.display()))
-                    .file(output.path)
-                    .help("choose another name"));
+                return Err(Error::input(format!(
+                    "{} is the same file as an input, `{}`",
+                    output.what,
+                    input.display()
+                ))
+                .file(output.path)
+                .help("choose another name"));
             }
         }
         if let Some(other) = outputs.iter().take(index).find(|other| is_same(other.path, output.path)) {

@@ -91,7 +91,9 @@ fn verified(
     let options = verify::options(&arguments.check, rewritten.altered.clone())?;
     let verdict = console.stage("verify", || verify::judge(&file.model, &pruned, &rewritten.kept, &options))?;
     if let Some(error) = verify::failure(&verdict) {
-        return Err(error.help("nothing was written; report this as a bug with the model, --no-verify writes it anyway"));
+        return Err(
+            error.help("nothing was written; report this as a bug with the model, --no-verify writes it anyway")
+        );
     }
     if let Some(reason) = verify::obstacle(&verdict) {
         if arguments.require_verify {

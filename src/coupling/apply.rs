@@ -76,10 +76,8 @@ impl Coupling {
         described: &[(ValueId, &Vec<Term>, Vec<Expr>)],
     ) -> Result<Letters, Refusal> {
         let count = signature.letters.len();
-        let mut letters = Letters {
-            bound: vec![None; count],
-            extents: signature.letters.iter().map(|l| l.extent.clone()).collect(),
-        };
+        let mut letters =
+            Letters { bound: vec![None; count], extents: signature.letters.iter().map(|l| l.extent.clone()).collect() };
         let pairs = || described.iter().flat_map(|(_, terms, axes)| terms.iter().zip(axes));
         for (term, axis) in pairs() {
             if let Term::Letter(index) = term
@@ -244,10 +242,9 @@ impl Letters {
             Term::Product(factors) => {
                 factors.iter().try_fold(Extent::one(), |all, f| all.times(&self.plain_extent(f)?))
             }
-            Term::Sum(terms) => terms
-                .iter()
-                .try_fold(0i64, |all, t| all.checked_add(self.plain_extent(t)?.value()?))
-                .map(Extent::known),
+            Term::Sum(terms) => {
+                terms.iter().try_fold(0i64, |all, t| all.checked_add(self.plain_extent(t)?.value()?)).map(Extent::known)
+            }
         }
     }
 }

@@ -65,9 +65,10 @@ pub(super) fn lower(model: &ModelProto) -> Result<Graph<'_>> {
     }
     let mut outputs = Vec::with_capacity(graph.output.len());
     for output in &graph.output {
-        let id = builder.names.get(output.name()).copied().ok_or_else(|| {
-            Error::input("the graph returns a tensor that nothing computes").tensor(output.name())
-        })?;
+        let id =
+            builder.names.get(output.name()).copied().ok_or_else(|| {
+                Error::input("the graph returns a tensor that nothing computes").tensor(output.name())
+            })?;
         builder.values[id.0 as usize].is_output = true;
         outputs.push(id);
     }

@@ -71,8 +71,8 @@ fn signature(node: &NodeView, channels: [&str; 2], spatial: Spatial) -> Refused<
         let bias = if node.has(2) { ", (G O)" } else { "" };
         format!("n (G C) {x}, {grouped} {k}{bias} -> n (G O) {y}")
     };
-    let mut signature = Signature::parse(&text, "a convolution slides over it or runs it sample by sample")?
-        .with("G", group);
+    let mut signature =
+        Signature::parse(&text, "a convolution slides over it or runs it sample by sample")?.with("G", group);
     for i in 2..rank {
         let kernel = node.extent(1, i)?.value().ok_or_else(|| Refusal::new("the kernel's size is not known"))?;
         let extent = spatial(node, &node.extent(0, i)?, kernel, i - 2, rank - 2)?;

@@ -23,7 +23,8 @@ impl Rule for Einsum {
         }
         let mut letters: BTreeMap<char, (Term, Extent)> = BTreeMap::new();
         for (letter, extent) in &equation.extents {
-            let name = if letter.is_uppercase() { format!("{letter}{letter}") } else { letter.to_uppercase().to_string() };
+            let name =
+                if letter.is_uppercase() { format!("{letter}{letter}") } else { letter.to_uppercase().to_string() };
             let term = if equation.is_diagonal(*letter) {
                 let why = "the diagonal of an operand is taken";
                 signature.fixed(name.to_lowercase(), Some(extent.clone()), why)

@@ -41,7 +41,7 @@ mod window;
 use std::collections::BTreeMap;
 
 pub use integers::{Integers, MAX_ENTRIES};
-pub use signature::{Letter, Signature, Term, TensorTerms};
+pub use signature::{Letter, Signature, TensorTerms, Term};
 pub use table::{RULES, rule_for};
 pub use view::{Extents, InputView, NodeView, normalise_axis};
 

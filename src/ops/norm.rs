@@ -23,7 +23,8 @@ impl Rule for BatchNormalization {
             return Err(Refusal::new("it has statistics for every position (`spatial` is 0)"));
         }
         let statistics = node.node.outputs.iter().skip(1).any(Option::is_some);
-        let training = node.int("training_mode", 0) != 0 || statistics || (node.opset() < 7 && node.int("is_test", 0) == 0);
+        let training =
+            node.int("training_mode", 0) != 0 || statistics || (node.opset() < 7 && node.int("is_test", 0) == 0);
         let letters = |batch: &str, spatial: &str| {
             let mut words = vec![batch.to_owned(), "C".to_owned()];
             words.extend((2..rank).map(|i| format!("{spatial}{i}")));

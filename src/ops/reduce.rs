@@ -58,7 +58,10 @@ impl Rule for Reduce {
         let entries: Option<Vec<&Extent>> = input.values.iter().map(Option::as_ref).collect();
         let value = entries.and_then(|entries| node.symbolic(|symbols| self.compute(symbols, &entries)));
         let keep = node.int("keepdims", 1) != 0;
-        Some(vec![Some(Integers { dims: if keep { vec![1; input.dims.len()] } else { Vec::new() }, values: vec![value] })])
+        Some(vec![Some(Integers {
+            dims: if keep { vec![1; input.dims.len()] } else { Vec::new() },
+            values: vec![value],
+        })])
     }
 }
 

@@ -15,7 +15,8 @@ impl Rule for Softmax {
         let locked: Vec<usize> = if node.opset() < 13 {
             // 0 flattens everything into one row, also where the tensor has one axis only.
             let axis = node.int("axis", 1);
-            let axis = if axis == i64::try_from(rank).unwrap_or(i64::MAX) { rank } else { super::normalise_axis(axis, rank)? };
+            let axis =
+                if axis == i64::try_from(rank).unwrap_or(i64::MAX) { rank } else { super::normalise_axis(axis, rank)? };
             (axis..rank).collect()
         } else {
             vec![node.axis("axis", -1, rank)?]

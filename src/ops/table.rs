@@ -30,7 +30,6 @@ use super::split::Split;
 use super::squeeze::{Squeeze, Unsqueeze};
 use super::transpose::Transpose;
 
-
 const fn row(op_type: &'static str, rule: &'static dyn super::Rule, note: &'static str) -> Row {
     Row { domain: "", op_type, rule, shape_inputs: &[], note }
 }
@@ -66,7 +65,11 @@ pub static RULES: &[Row] = &[
     row("Atan", &Elementwise, POINTWISE),
     row("Atanh", &Elementwise, POINTWISE),
     row("AveragePool", &Pool, POOL),
-    row("BatchNormalization", &BatchNormalization, "every axis passes through; in training mode all but the channels are locked"),
+    row(
+        "BatchNormalization",
+        &BatchNormalization,
+        "every axis passes through; in training mode all but the channels are locked",
+    ),
     row("BitShift", &Elementwise, POINTWISE),
     row("BitwiseAnd", &Elementwise, POINTWISE),
     row("BitwiseNot", &Elementwise, POINTWISE),
@@ -111,10 +114,18 @@ pub static RULES: &[Row] = &[
     row("Greater", &Arithmetic(Operation::Greater), POINTWISE),
     row("GreaterOrEqual", &Arithmetic(Operation::GreaterOrEqual), POINTWISE),
     row("GridSample", &GridSample, "channels pass through; batch and space are locked"),
-    row("GroupNormalization", &GroupNormalization, "whole groups may go; the channels inside a group and the spatial axes are locked"),
+    row(
+        "GroupNormalization",
+        &GroupNormalization,
+        "whole groups may go; the channels inside a group and the spatial axes are locked",
+    ),
     row("HardSigmoid", &Elementwise, POINTWISE),
     row("HardSwish", &Elementwise, POINTWISE),
-    row("Hardmax", &Softmax, "the compared axes are locked (before operator set 13 all from `axis` on), the others pass through"),
+    row(
+        "Hardmax",
+        &Softmax,
+        "the compared axes are locked (before operator set 13 all from `axis` on), the others pass through",
+    ),
     row("Identity", &Arithmetic(Operation::Identity), POINTWISE),
     row("InstanceNormalization", &InstanceNormalization, "batch and channels pass through; spatial axes are locked"),
     row("IsInf", &Elementwise, POINTWISE),
@@ -125,8 +136,16 @@ pub static RULES: &[Row] = &[
     row("Less", &Arithmetic(Operation::Less), POINTWISE),
     row("LessOrEqual", &Arithmetic(Operation::LessOrEqual), POINTWISE),
     row("Log", &Elementwise, POINTWISE),
-    row("LogSoftmax", &Softmax, "the compared axes are locked (before operator set 13 all from `axis` on), the others pass through"),
-    row("LpNormalization", &LpNormalization, "every axis passes through: a sum of powers does not see a channel that is zero"),
+    row(
+        "LogSoftmax",
+        &Softmax,
+        "the compared axes are locked (before operator set 13 all from `axis` on), the others pass through",
+    ),
+    row(
+        "LpNormalization",
+        &LpNormalization,
+        "every axis passes through: a sum of powers does not see a channel that is zero",
+    ),
     row("LpPool", &Pool, POOL),
     row("MatMul", &MatMul, CONTRACTION),
     row("Max", &Arithmetic(Operation::Max), POINTWISE),
@@ -175,7 +194,11 @@ pub static RULES: &[Row] = &[
         &[1, 2, 3, 4],
         "the parts inside and outside the range; computed and reversed slices lock the axis",
     ),
-    row("Softmax", &Softmax, "the compared axes are locked (before operator set 13 all from `axis` on), the others pass through"),
+    row(
+        "Softmax",
+        &Softmax,
+        "the compared axes are locked (before operator set 13 all from `axis` on), the others pass through",
+    ),
     row("Softplus", &Elementwise, POINTWISE),
     row("Softsign", &Elementwise, POINTWISE),
     row("SpaceToDepth", &SpaceToDepth, "channels outside the block; the block is locked"),

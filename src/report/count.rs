@@ -69,9 +69,9 @@ pub(super) fn stored(
         if tensor.dims.is_empty() || !is_weight_type(tensor.data_type()) {
             return None;
         }
-        let readers: Vec<(NodeId, usize)> = values.iter().flat_map(|v| graph.value(*v).readers.iter().copied()).collect();
-        let is_state =
-            |(node, slot): &(NodeId, usize)| statistics.contains(&(first_output(graph, *node), *slot));
+        let readers: Vec<(NodeId, usize)> =
+            values.iter().flat_map(|v| graph.value(*v).readers.iter().copied()).collect();
+        let is_state = |(node, slot): &(NodeId, usize)| statistics.contains(&(first_output(graph, *node), *slot));
         if !readers.is_empty() && readers.iter().all(is_state) {
             return None;
         }

@@ -18,9 +18,10 @@ pub fn inspection_text(inspection: &Inspection, width: Option<usize>) -> String 
         page.push_str("MACs are per element of the dynamic axes\n");
     }
     let name_width = width.map_or(usize::MAX, |w| (w / 2).max(16));
-    let parts = inspection.parts.iter().map(|p| {
-        vec![shorten(&p.label, name_width), thousands(p.parameters.before), thousands(p.macs.before)]
-    });
+    let parts = inspection
+        .parts
+        .iter()
+        .map(|p| vec![shorten(&p.label, name_width), thousands(p.parameters.before), thousands(p.macs.before)]);
     page.push('\n');
     page.push_str(&table(&["<", "parameters", "MACs"], parts));
     let tasks = inspection.tasks.iter().map(|t| {

@@ -63,8 +63,11 @@ pub(super) fn reasons(analysis: &Analysis, stored: &[Stored], plan: Option<&Plan
     let mut reasons: Vec<Reason> = sums
         .into_iter()
         .filter(|(_, parameters)| *parameters > 0)
-        .map(|((reason, why), parameters)| {
-            Reason { reason, why, parameters, share: parameters as f64 / total.max(1) as f64 }
+        .map(|((reason, why), parameters)| Reason {
+            reason,
+            why,
+            parameters,
+            share: parameters as f64 / total.max(1) as f64,
         })
         .collect();
     reasons.sort_by(|a, b| b.parameters.cmp(&a.parameters).then_with(|| a.reason.cmp(&b.reason)));

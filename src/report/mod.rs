@@ -287,7 +287,9 @@ fn json(data: &impl Serialize) -> Result<String> {
 /// The tasks as a request that gives the same tasks for another model with the same outputs.
 fn requested(analysis: &Analysis) -> Vec<(String, Vec<String>)> {
     let tasks = analysis.tasks.tasks.iter();
-    tasks.map(|t| (t.name.clone(), t.outputs.iter().map(|o| analysis.graph.value(*o).name.to_owned()).collect())).collect()
+    tasks
+        .map(|t| (t.name.clone(), t.outputs.iter().map(|o| analysis.graph.value(*o).name.to_owned()).collect()))
+        .collect()
 }
 
 /// One row per set of tasks: what is shared by most tasks first, what feeds no output last.

@@ -8,7 +8,8 @@ use super::{Change, Reason, Report, Verification};
 /// The report for people; `width` is that of the terminal in characters, none where there is none.
 pub fn text(report: &Report, width: Option<usize>) -> String {
     let name_width = width.map_or(usize::MAX, |w| w.saturating_sub(58).max(16));
-    let mut page = format!("{} -> {}", shorten(&report.input.path, usize::MAX), shorten(&report.output.path, usize::MAX));
+    let mut page =
+        format!("{} -> {}", shorten(&report.input.path, usize::MAX), shorten(&report.output.path, usize::MAX));
     if !report.written {
         page.push_str("  (dry run, nothing written)");
     }
@@ -82,8 +83,12 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
 fn groups(report: &Report) -> String {
     let groups = &report.groups;
     let mut line = format!("{} of {} shrunk", groups.shrunk, groups.total);
-    let others =
-        [(groups.whole, "whole"), (groups.protected, "protected"), (groups.nested, "nested"), (groups.locked, "locked")];
+    let others = [
+        (groups.whole, "whole"),
+        (groups.protected, "protected"),
+        (groups.nested, "nested"),
+        (groups.locked, "locked"),
+    ];
     for (count, what) in others.iter().filter(|(count, _)| *count > 0) {
         line.push_str(&format!(", {count} {what}"));
     }

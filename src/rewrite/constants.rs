@@ -156,9 +156,10 @@ fn add(
     let Some(graph) = model.graph.as_mut() else { return };
     let mut tensor = constant.tensor.as_ref().clone();
     tensor.name = Some(name.to_owned());
-    let dims = slice.as_ref().map_or_else(|| tensor.dims.clone(), |s| {
-        s.dims_after().iter().map(|d| i64::try_from(*d).unwrap_or(i64::MAX)).collect()
-    });
+    let dims = slice.as_ref().map_or_else(
+        || tensor.dims.clone(),
+        |s| s.dims_after().iter().map(|d| i64::try_from(*d).unwrap_or(i64::MAX)).collect(),
+    );
     if is_early {
         graph.input.push(declaration(name, tensor.data_type(), &dims));
     }

@@ -126,7 +126,8 @@ impl Added {
     ) -> Result<()> {
         let old = graph.node(id).inputs.get(slot).copied().flatten();
         let data_type = old.map_or(DataType::Int64, |v| integer_type(graph, v));
-        let base = old.map_or_else(|| format!("{}_input{slot}", graph.node(id).label()), |v| graph.value(v).name.to_owned());
+        let base =
+            old.map_or_else(|| format!("{}_input{slot}", graph.node(id).label()), |v| graph.value(v).name.to_owned());
         let name = names.fresh(&base);
         self.constants.push(integers(&name, data_type, dims, values)?);
         while proto.input.len() <= slot {
@@ -183,7 +184,6 @@ impl Added {
     }
 }
 
-
 fn attribute<'p>(proto: &'p mut NodeProto, name: &str, kind: AttributeType) -> &'p mut AttributeProto {
     let at = proto.attribute.iter().position(|a| a.name() == name).unwrap_or_else(|| {
         proto.attribute.push(blank(name, kind));
@@ -201,7 +201,8 @@ fn integers(name: &str, data_type: DataType, dims: Vec<i64>, values: &[i64]) -> 
     for value in values {
         match data_type {
             DataType::Int32 => {
-                let narrow = i32::try_from(*value).map_err(|_| Error::input("a shape does not fit int32").tensor(name))?;
+                let narrow =
+                    i32::try_from(*value).map_err(|_| Error::input("a shape does not fit int32").tensor(name))?;
                 raw.extend(narrow.to_le_bytes());
             }
             _ => raw.extend(value.to_le_bytes()),

@@ -32,7 +32,8 @@ impl Names {
 
     fn graph(&mut self, graph: &GraphProto) {
         self.taken.extend(graph.initializer.iter().map(|t| t.name().to_owned()));
-        self.taken.extend(graph.input.iter().chain(&graph.output).chain(&graph.value_info).map(|v| v.name().to_owned()));
+        self.taken
+            .extend(graph.input.iter().chain(&graph.output).chain(&graph.value_info).map(|v| v.name().to_owned()));
         for node in &graph.node {
             self.taken.extend(node.input.iter().chain(&node.output).cloned());
             self.taken.insert(node.name().to_owned());

@@ -104,11 +104,8 @@ mod tests {
              out y",
         )
         .unwrap();
-        let values: [(&str, &[f32]); 3] = [
-            ("w1", &[1., 0., 2., 1., 0., 0.5]),
-            ("gamma", &[1., 0.5, 2.]),
-            ("w2", &[1., 0., 2., 0., 3., 1.]),
-        ];
+        let values: [(&str, &[f32]); 3] =
+            [("w1", &[1., 0., 2., 1., 0., 0.5]), ("gamma", &[1., 0.5, 2.]), ("w2", &[1., 0., 2., 0., 3., 1.])];
         for (name, values) in values {
             let graph = model.graph.as_mut().unwrap();
             let slot = graph.initializer.iter_mut().find(|t| t.name() == name).unwrap();

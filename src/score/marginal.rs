@@ -114,8 +114,12 @@ mod tests {
         for (axis, extent, stride) in [(0, 2, 12), (1, 3, 4), (2, 4, 1)] {
             assert_eq!(found[axis].len(), extent);
             for (i, sum) in found[axis].iter().enumerate() {
-                let expected: f64 =
-                    values.iter().enumerate().filter(|(p, _)| p / stride % extent == i).map(|(_, v)| f64::from(v * v)).sum();
+                let expected: f64 = values
+                    .iter()
+                    .enumerate()
+                    .filter(|(p, _)| p / stride % extent == i)
+                    .map(|(_, v)| f64::from(v * v))
+                    .sum();
                 assert!((sum - expected).abs() < 1e-9, "axis {axis}, index {i}");
             }
         }

@@ -128,10 +128,8 @@ pub fn verify(
     let reference = masked(original, kept, &facts)?;
     let outputs = output_names(original);
     // Side by side: on large models this is where the time goes.
-    let (expected, found) = rayon::join(
-        || run_all(engine, &reference, &feeds, &outputs),
-        || run_all(engine, pruned, &feeds, &outputs),
-    );
+    let (expected, found) =
+        rayon::join(|| run_all(engine, &reference, &feeds, &outputs), || run_all(engine, pruned, &feeds, &outputs));
     let expected = match expected {
         Ok(values) => values,
         Err(e) => {

@@ -24,7 +24,12 @@ pub fn check(folder: &str, show: impl Fn(&str) -> String) {
             let actual = show(model);
             cases += 1;
             if actual.trim() != expected.trim() {
-                failures.push(format!("{}:\n{}\nexpected:\n{}\ngot:\n{actual}", path.display(), model.trim(), expected.trim()));
+                failures.push(format!(
+                    "{}:\n{}\nexpected:\n{}\ngot:\n{actual}",
+                    path.display(),
+                    model.trim(),
+                    expected.trim()
+                ));
             }
             updated.push(format!("{}\n---\n{}", model.trim(), actual.trim()));
         }

@@ -49,8 +49,7 @@ pub fn model(seed: u64) -> String {
     let batch = 1 + random.below(2);
     let (height, width) = (random.pick(&[4, 6, 8]), random.pick(&[4, 6, 8]));
     let dynamic = random.below(4) == 0;
-    let mut builder =
-        Builder { random, text: String::new(), count: 0, values: Vec::new(), weights: Vec::new() };
+    let mut builder = Builder { random, text: String::new(), count: 0, values: Vec::new(), weights: Vec::new() };
     let shown = if dynamic { "n".to_owned() } else { batch.to_string() };
     writeln!(builder.text, "in x [{shown},3,{height},{width}]").unwrap();
     let batch = if dynamic { 1 } else { batch };
@@ -148,7 +147,8 @@ impl Builder {
                 self.rescaled(y, c / group)
             }
             7 | 8 => {
-                let parts = [self.fresh("gamma", c), self.fresh("beta", c), self.fresh("mean", c), self.fresh("var", c)];
+                let parts =
+                    [self.fresh("gamma", c), self.fresh("beta", c), self.fresh("mean", c), self.fresh("var", c)];
                 self.emit(&format!("BatchNormalization({name}, {})", parts.join(", ")), same)
             }
             9 | 10 => {
