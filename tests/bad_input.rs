@@ -1,5 +1,5 @@
 //! Bad input: whatever is wrong, the program says so in one line, exits with 2 and leaves every file as it was.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod common;
 
