@@ -122,6 +122,8 @@ def verdict(report):
         if isinstance(value, str):
             return value.lower() in ("verified", "passed", "pass", "ok", "equal")
         if isinstance(value, dict):
+            if isinstance(value.get("outcome"), str):
+                return value["outcome"] == "passed"
             for flag in ("verified", "passed", "pass", "ok", "equal"):
                 if isinstance(value.get(flag), bool):
                     return value[flag]

@@ -1,7 +1,8 @@
 //! Random models, random plans: the pruned model equals the masked original, by the independent judge.
 //!
 //! `CASES=5000 cargo test --release --test random` runs more of them.
-#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(clippy::type_complexity)]
 
 mod common;
 
@@ -99,7 +100,11 @@ fn cases(rules: Rules, count: u64) -> (usize, usize, Vec<(u64, String)>, Vec<(u6
 fn pruned_random_models_equal_their_masked_originals() {
     let count = std::env::var("CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(600);
     let (equal, cut, not_run, wrong) = cases(rule_for, count);
-    println!("{equal} of {count} equal, {cut} groups cut, {} not run by the engine, {} wrong", not_run.len(), wrong.len());
+    println!(
+        "{equal} of {count} equal, {cut} groups cut, {} not run by the engine, {} wrong",
+        not_run.len(),
+        wrong.len()
+    );
     for (seed, reason) in not_run.iter().take(5) {
         println!("seed {seed} is not run: {reason}");
     }
@@ -126,7 +131,7 @@ impl Rule for OffByOne {
             let head = signature.free("Head", Some(Extent::one()));
             let rest = signature.free("Rest", Some(Extent::from(n - 1)));
             let (mut input, mut output) = (input.clone(), output.clone());
-            output[axis] = Term::Sum([&[rest.clone()], &parts[1..], std::slice::from_ref(&head)].concat());
+            output[axis] = Term::Sum([std::slice::from_ref(&rest), &parts[1..], std::slice::from_ref(&head)].concat());
             input[axis] = Term::Sum(vec![head, rest]);
             signature.inputs[0] = Some(input);
             signature.outputs[0] = Some(output);

@@ -1,6 +1,6 @@
 //! The axis algebra: what every axis of every tensor consists of, and how axes are made one.
 //!
-//! Design: docs/design.md section 2. Invariants are stated at [`Space`]; `tests/axes.rs` checks the algebra on random
+//! Explained with examples in docs/axes.md. Invariants are stated at [`Space`]; `tests/axes.rs` checks the algebra on random
 //! expressions: masks evaluated before and after refinement agree.
 
 mod extent;

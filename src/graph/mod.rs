@@ -26,6 +26,8 @@ pub struct NodeId(pub u32);
 pub struct ValueId(pub u32);
 
 /// Where a value comes from.
+// Constants are the large variant and as frequent as the others; a box would cost each an allocation.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum Source<'m> {
     /// A graph input that is not an initializer, with its declaration.

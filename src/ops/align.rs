@@ -77,7 +77,11 @@ impl Side {
 
     fn take(&mut self, axis: usize, piece: usize, rest: Option<Extent>, from_right: bool) {
         let axis = &mut self.axes[axis];
-        if from_right { axis.right.push(piece) } else { axis.left.push(piece) }
+        if from_right {
+            axis.right.push(piece)
+        } else {
+            axis.left.push(piece)
+        }
         match rest {
             Some(rest) => axis.rest = rest,
             None => axis.done = true,
@@ -133,7 +137,7 @@ mod tests {
             (&[2, 7, 24], &[2, 7, 3, 8], "A0 A1 (A2 A3) -> A0 A1 A2 A3"),
             (&[4, 6], &[6, 4], "a0 a1 -> a2 a3"),
             (&[2, 6], &[4, 3], "A0 (A1 A2) -> (A0 A1) A2"),
-            (&[5, 4, 6, 7], &[5, 6, 4, 7], "A0 a1 a2 A3 -> A0 a4 a5 A3".replace("a4 a5", "a4 a5").as_str()),
+            (&[5, 4, 6, 7], &[5, 6, 4, 7], "A0 a1 a2 A3 -> A0 a4 a5 A3"),
             (&[1, 9, 1], &[9], "1 A0 1 -> A0"),
             (&[8], &[2, 1, 4, 1], "(A0 A1) -> A0 1 A1 1"),
         ] {
@@ -148,9 +152,6 @@ mod tests {
         let k = Extent::known;
         let nt = n.times(&t).unwrap_or(Extent::one());
         assert_eq!(text(&[n.clone(), t.clone(), k(12)], &[nt, k(3), k(4)]), "A0 A1 (A2 A3) -> (A0 A1) A2 A3");
-        assert_eq!(
-            text(&[n.clone(), k(6), t.clone(), k(5)], &[n, k(6), u, k(5)]),
-            "A0 A1 a2 A3 -> A0 A1 a4 A3"
-        );
+        assert_eq!(text(&[n.clone(), k(6), t.clone(), k(5)], &[n, k(6), u, k(5)]), "A0 A1 a2 A3 -> A0 A1 a4 A3");
     }
 }

@@ -22,11 +22,8 @@ impl Rule for Concat {
         let mut output = Vec::with_capacity(rank);
         for i in 0..rank {
             let extents: Vec<&Extent> = shapes.iter().filter_map(|s| s.get(i)).collect();
-            let (terms, whole) = if i == axis {
-                parts(node, &mut signature, &extents)
-            } else {
-                common(&mut signature, i, &extents)?
-            };
+            let (terms, whole) =
+                if i == axis { parts(node, &mut signature, &extents) } else { common(&mut signature, i, &extents)? };
             inputs.iter_mut().zip(terms).for_each(|(input, term)| input.push(term));
             output.push(whole);
         }
@@ -43,6 +40,10 @@ impl Rule for Concat {
                 // A vector of unknown entries still tells where the others stand.
                 None => Integers::vector(vec![None; short_vector(node, slot)?]),
             });
+        }
+        // Nothing but unknown entries may as well be data.
+        if parts.iter().all(|p| p.values.iter().all(Option::is_none)) {
+            return None;
         }
         let axis = node.axis("axis", 1, parts.first()?.dims.len()).ok()?;
         Some(vec![Some(Integers::joined(&parts, axis)?)])
@@ -70,11 +71,8 @@ fn parts(node: &NodeView, signature: &mut Signature, extents: &[&Extent]) -> (Ve
         return (terms, whole);
     }
     let why = "it is joined at a border that is not known before the model runs";
-    terms = extents
-        .iter()
-        .enumerate()
-        .map(|(i, e)| signature.fixed(format!("p{i}"), Some((*e).clone()), why))
-        .collect();
+    terms =
+        extents.iter().enumerate().map(|(i, e)| signature.fixed(format!("p{i}"), Some((*e).clone()), why)).collect();
     let total = extents.iter().fold(Extent::known(0), |all, e| node.symbolic(|s| s.plus(&all, e)));
     let whole = match terms.as_slice() {
         [only] => only.clone(),

@@ -17,8 +17,7 @@ impl Rule for Einsum {
     fn signature(&self, node: &NodeView) -> Refused<Signature> {
         let equation = Equation::read(node)?;
         let mut signature = Signature::default();
-        let shapes = equation.rest.iter().map(|range| *range).collect::<Vec<_>>();
-        let (rests, rest_of_output) = align(node, &mut signature, &shapes, "Rest")?;
+        let (rests, rest_of_output) = align(node, &mut signature, &equation.rest, "Rest")?;
         if !rest_of_output.is_empty() && !equation.output.contains(&Axis::Rest) {
             return Err(Refusal::new("its equation drops an ellipsis"));
         }

@@ -5,7 +5,7 @@
 //! may shrink by itself. Tile puts r copies of an axis one after the other: (r C); of an axis of extent 1 it makes an
 //! axis of copies that may shrink, too. Tile before operator set 6 takes other inputs.
 
-use super::follow::{entries, entry, follow, unknown};
+use super::follow::{entries, entry, follow, is_opaque, lock, unknown};
 use super::{Change, Edit, NodeView, Refusal, Refused, Rule, Signature, Term};
 use crate::axes::Extent;
 
@@ -22,6 +22,7 @@ impl Rule for Expand {
         let rank = shape.len().max(target.len());
         let mut signature = Signature::default();
         let (mut input, mut output) = (Vec::new(), Vec::new());
+        let is_opaque = is_opaque(node, "shape", 1);
         for axis in 0..rank {
             let own = (axis + shape.len()).checked_sub(rank).and_then(|a| shape.get(a));
             let asked = (axis + target.len()).checked_sub(rank).and_then(|a| target.get(a));
@@ -29,6 +30,9 @@ impl Rule for Expand {
                 return Err(Refusal::new("its target has an entry below 1"));
             }
             let (from, to) = expanded(node, &mut signature, axis, own, asked)?;
+            if is_opaque && let Some(from) = &from {
+                lock(&mut signature, from, "it is expanded to a target computed when the model runs");
+            }
             input.extend(from);
             output.push(to);
         }

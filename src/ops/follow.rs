@@ -67,6 +67,11 @@ pub(super) fn follow(node: &NodeView, name: &'static str, slot: usize, wanted: &
     Ok(vec![if is_attribute { Edit::Ints(name, list) } else { Edit::Constant(slot, list) }])
 }
 
+/// True if not one entry of the list is known, so that it could not be overridden entry by entry either.
+pub(super) fn is_opaque(node: &NodeView, name: &str, slot: usize) -> bool {
+    node.ints(name).is_none() && node.integers(slot).is_none_or(|i| i.values.iter().all(Option::is_none))
+}
+
 /// What entry `now` of a target must become so that it says `needed`; `Ok(None)` = it may stay. `same` = neither the
 /// entry nor the extent has changed, so that an entry that is not understood is still right.
 ///
@@ -99,6 +104,16 @@ pub(super) fn part(signature: &mut Signature, name: &str, extent: Extent) -> Ter
         signature.fixed(name.to_lowercase(), Some(extent), "a single index")
     } else {
         signature.free(name, Some(extent))
+    }
+}
+
+/// Locks the letter that a term is.
+pub(super) fn lock(signature: &mut Signature, term: &Term, why: &str) {
+    if let Term::Letter(index) = term
+        && let Some(letter) = signature.letters.get_mut(*index)
+    {
+        letter.name = letter.name.to_lowercase();
+        letter.fixed.get_or_insert_with(|| why.to_owned());
     }
 }
 

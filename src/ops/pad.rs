@@ -88,8 +88,12 @@ impl Rule for Pad {
             let made_extent = n.saturating_add(b).saturating_add(e);
             let in_made = |from: i64, to: i64| made.map_or(to - from, |k| below(k, to) - below(k, from));
             let in_read = |from: i64, to: i64| read.map_or(to - from, |k| below(k, to) - below(k, from));
-            begins.push(Some(if b > 0 { in_made(0, b) } else { -in_read(0, -b) }));
-            ends.push(Some(if e > 0 { in_made(made_extent - e, made_extent) } else { -in_read(n + e, n) }));
+            begins.push(Some(if b > 0 { in_made(0, b) } else { -in_read(0, b.saturating_neg()) }));
+            ends.push(Some(if e > 0 {
+                in_made(made_extent.saturating_sub(e), made_extent)
+            } else {
+                -in_read(n.saturating_add(e), n)
+            }));
         }
         begins.extend(ends);
         let name = if before.ints("paddings").is_some() { "paddings" } else { "pads" };

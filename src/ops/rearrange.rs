@@ -61,8 +61,7 @@ impl Integers {
         if dims.len() != self.dims.len() || count(&dims)? != self.values.len() {
             return None;
         }
-        let strides: Vec<usize> =
-            order.iter().map(|a| count(self.dims.get(a + 1..)?)).collect::<Option<_>>()?;
+        let strides: Vec<usize> = order.iter().map(|a| count(self.dims.get(a + 1..)?)).collect::<Option<_>>()?;
         let mut values = Vec::with_capacity(self.values.len());
         for position in 0..self.values.len() {
             let (mut rest, mut source) = (position, 0);

@@ -5,7 +5,7 @@
 //! copies the input's extent (unless `allowzero`, set 14), `-1` is what remains. `align` finds the common axes.
 
 use super::align::align;
-use super::follow::{entries, entry, follow, unknown};
+use super::follow::{entries, entry, follow, is_opaque, unknown};
 use super::{Change, Edit, Integers, NodeView, Refusal, Refused, Rule, Signature};
 use crate::axes::Extent;
 
@@ -110,7 +110,7 @@ fn reshaped(node: &NodeView) -> Refused<Vec<Extent>> {
     }
     // One entry that is missing, whether it is -1 or merely unknown, is what the others leave of the elements.
     let rest = match output.iter().filter(|e| e.is_none()).count() {
-        1 => Extent::product(input).zip(Extent::product(output.iter().flatten())),
+        1 if !is_opaque(node, "shape", 1) => Extent::product(input).zip(Extent::product(output.iter().flatten())),
         _ => None,
     };
     if let Some((all, others)) = &rest
@@ -158,8 +158,14 @@ mod tests {
         assert_eq!(run("{0,-1}", shapes, "[n,45]"), Ok(Vec::new()));
         assert_eq!(run("{0,0,9}", shapes, "[n,5,9]"), Ok(Vec::new()));
         assert_eq!(run("{0,8,-1}", shapes, "[n,5,9]"), Ok(vec![Edit::Constant(1, vec![0, 5, -1])]));
-        assert_eq!(run("{-1,3,4,8}", ["[n,9,96]", "[n,9,24]"], "[n,3,2,4]"), Ok(vec![Edit::Constant(1, vec![-1, 3, 2, 4])]));
-        assert_eq!(run("{-1,49,32}", ["[49,n,32]", "[49,n,9]"], "[n,49,9]"), Ok(vec![Edit::Constant(1, vec![-1, 49, 9])]));
+        assert_eq!(
+            run("{-1,3,4,8}", ["[n,9,96]", "[n,9,24]"], "[n,3,2,4]"),
+            Ok(vec![Edit::Constant(1, vec![-1, 3, 2, 4])])
+        );
+        assert_eq!(
+            run("{-1,49,32}", ["[49,n,32]", "[49,n,9]"], "[n,49,9]"),
+            Ok(vec![Edit::Constant(1, vec![-1, 49, 9])])
+        );
     }
 
     #[test]

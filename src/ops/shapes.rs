@@ -163,7 +163,8 @@ fn counted(node: &NodeView) -> Option<Extent> {
 fn steps(start: i64, limit: i64, delta: i64) -> Refused<i64> {
     let wrong = || Refusal::new("its range cannot be counted");
     let span = limit.checked_sub(start).ok_or_else(wrong)?;
-    let (span, delta) = if delta < 0 { (span.checked_neg().ok_or_else(wrong)?, -(delta.max(-i64::MAX))) } else { (span, delta) };
+    let (span, delta) =
+        if delta < 0 { (span.checked_neg().ok_or_else(wrong)?, -(delta.max(-i64::MAX))) } else { (span, delta) };
     match delta {
         0 => Err(wrong()),
         _ => Ok(if span <= 0 { 0 } else { (span - 1) / delta + 1 }),

@@ -258,7 +258,9 @@ mod tests {
     #[test]
     fn computed_bounds_are_overridden_where_they_went_wrong() {
         let model = |n: usize, m: usize| {
-            format!("in x [n,{n}]\nin z [n,{m}]\ns = Shape(z)\nc = Gather(s, {{1}})\ny = Slice(x, {{0}}, c, {{1}})\nout y")
+            format!(
+                "in x [n,{n}]\nin z [n,{m}]\ns = Shape(z)\nc = Gather(s, {{1}})\ny = Slice(x, {{0}}, c, {{1}})\nout y"
+            )
         };
         let edits = patch(&model(8, 4), &model(5, 4), "[n,2]", &[((0, 1), &[0, 1, 5, 6, 7])], &[]);
         assert_eq!(edits, Ok(vec![Edit::Entries(2, vec![(0, 2)])]));

@@ -72,14 +72,13 @@ impl Rule for Split {
     fn patch(&self, before: &NodeView, change: &Change) -> Refused<Vec<Edit>> {
         let axis = before.axis("axis", 0, before.rank(0)?)?;
         let extent = before.extent(0, axis)?;
-        let sizes = sizes(before, &extent)?;
-        let needed = kept_sizes(&sizes, axis, change.input_kept);
+        let needed = kept_sizes(&sizes(before, &extent)?, axis, change.input_kept);
         let node = change.after;
         if node.ints("split").is_some_and(|s| !s.is_empty()) || node.has(1) {
             return follow(node, "split", 1, &needed);
         }
         // Equal parts that stay equal need no sizes.
-        let implied = super::split::sizes(node, &node.extent(0, axis)?);
+        let implied = sizes(node, &node.extent(0, axis)?);
         let implied = implied.map(|l| l.iter().map(|s| s.as_ref().and_then(Extent::value)).collect::<Vec<_>>());
         if implied.is_ok_and(|implied| implied == needed) {
             return Ok(Vec::new());
@@ -130,7 +129,11 @@ fn sizes(node: &NodeView, extent: &Extent) -> Refused<Vec<Option<Extent>>> {
     if let Some(each) = extent.divided_by(&count) {
         return Ok(vec![Some(each); node.outputs]);
     }
-    let (Some(extent), Some(count)) = (extent.value(), count.value()) else { return Ok(vec![None; node.outputs]) };
+    let (Some(extent), Some(count)) = (extent.value(), count.value()) else {
+        // Before set 18 the parts are equal whatever the extent turns out to be.
+        let each = (node.opset() < 18).then(|| node.symbolic(|s| s.floor_divide(extent, &count)));
+        return Ok(vec![each; node.outputs]);
+    };
     if node.opset() < 18 || count < 1 {
         return Err(Refusal::new(format!("an extent of {extent} does not fall into {count} equal parts")));
     }
@@ -141,11 +144,7 @@ fn sizes(node: &NodeView, extent: &Extent) -> Refused<Vec<Option<Extent>>> {
 }
 
 /// What each part keeps; `None` where its size was not a number.
-fn kept_sizes(
-    sizes: &[Option<Extent>],
-    axis: usize,
-    kept: &BTreeMap<(usize, usize), Indices>,
-) -> Vec<Option<i64>> {
+fn kept_sizes(sizes: &[Option<Extent>], axis: usize, kept: &BTreeMap<(usize, usize), Indices>) -> Vec<Option<i64>> {
     let numbers = sizes.iter().map(|s| s.as_ref().and_then(Extent::value));
     let Some(kept) = kept.get(&(0, axis)) else { return numbers.collect() };
     let mut start = 0i64;
@@ -183,7 +182,8 @@ mod tests {
             ),
         ] {
             let out = "out a, b";
-            let edits = patch(&format!("{before}{line}\n{out}"), &format!("{after}{line}\n{out}"), "[n,2] [n,3]", KEPT, &[]);
+            let edits =
+                patch(&format!("{before}{line}\n{out}"), &format!("{after}{line}\n{out}"), "[n,2] [n,3]", KEPT, &[]);
             // Kept 0, 2 and 5 to 7: equal parts of four hold two and three, parts of three and five likewise.
             assert_eq!(edits.unwrap(), expected, "{line}");
         }

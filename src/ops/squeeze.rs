@@ -89,5 +89,7 @@ fn inserted(node: &NodeView) -> Refused<Vec<usize>> {
 /// `items` with `one` inserted at the positions `at` of the result.
 fn with_ones<T: Clone>(items: &[T], at: &[usize], one: &T) -> Vec<T> {
     let mut rest = items.iter();
-    (0..items.len() + at.len()).filter_map(|i| if at.contains(&i) { Some(one.clone()) } else { rest.next().cloned() }).collect()
+    (0..items.len() + at.len())
+        .filter_map(|i| if at.contains(&i) { Some(one.clone()) } else { rest.next().cloned() })
+        .collect()
 }

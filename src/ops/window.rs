@@ -2,7 +2,8 @@
 //!
 //! Spec: <https://onnx.ai/onnx/operators/onnx__MaxPool.html>, <https://onnx.ai/onnx/operators/onnx__ConvTranspose.html>.
 //! With `reach = (kernel - 1) dilation + 1` a window gives `floor((n + pads - reach) / stride) + 1`, rounded up with
-//! `ceil_mode`, less a last window that would start in the padding. Symbolic extents are keyed by `pads - reach` and
+//! `ceil_mode`, less a last window that would start in the padding (the specification says so since operator set 22,
+//! engines do it in all of them; VALID with `ceil_mode` rounds up, too). Symbolic extents are keyed by `pads - reach` and
 //! `stride` alone, so that a 3×3 convolution and the 1×1 shortcut beside it agree.
 
 use super::{NodeView, Refusal, Refused};
@@ -51,7 +52,7 @@ fn overflow() -> Refusal {
 /// The output extent of a window of `kernel` sliding over spatial axis `axis` of `axes`; `round_up` is `ceil_mode`.
 ///
 /// # Errors
-/// A refusal if attributes are missing, the window does not fit, or the specification and its engines disagree.
+/// A refusal if attribute lists are too short or the window does not fit.
 pub(super) fn window(
     node: &NodeView,
     input: &Extent,
@@ -65,9 +66,6 @@ pub(super) fn window(
     let padded = !window.auto.starts_with("SAME") && window.auto != "VALID";
     // SAME says itself how it rounds.
     let round_up = round_up && !window.auto.starts_with("SAME") && stride > 1;
-    if round_up && window.auto == "VALID" {
-        return Err(Refusal::new("`ceil_mode` together with `auto_pad` VALID means different things to different engines"));
-    }
     let begin = if padded { window.begin } else { 0 };
     // Windows over an input of `n + rest` where the stride divides n: n / stride + this many.
     let extra = |rest: i64| -> Option<i64> {

@@ -14,8 +14,9 @@ use super::layout::{Initializer, Layout, Payload, Placed};
 use super::onnx::{GraphProto, ModelProto};
 use crate::{Error, Result};
 
-/// How many bytes of gathered tensors may wait to be written.
-const BATCH_BYTES: usize = 64 << 20;
+/// How many bytes of gathered tensors may wait to be written: enough for several tensors at once, and little beside the
+/// mapped input, which counts as memory too.
+const BATCH_BYTES: usize = 16 << 20;
 
 /// The length of the encoded model.
 pub(crate) fn model_len(layout: &Layout<'_>) -> u64 {

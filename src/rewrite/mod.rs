@@ -28,7 +28,8 @@ pub struct Rewritten {
     pub output: Output,
     /// What remains of every tensor that got smaller.
     pub kept: Kept,
-    /// Constants whose values were changed on purpose: shapes, split sizes, indices.
+    /// Constants whose values were changed on purpose: shapes, split sizes, indices, and vectors of which several
+    /// readers keep different parts.
     pub altered: BTreeSet<String>,
     /// Multiply-accumulates of every node after pruning, where known.
     pub macs: Vec<Option<Extent>>,
@@ -51,7 +52,9 @@ pub fn rewrite(graph: &Graph, coupling: &Coupling, masks: &BTreeMap<Expr, Vec<bo
         cleanup::declarations(graph, &shrunk, &mut model);
         cleanup::dead_constants(&mut model, &mut slices);
     }
-    Ok(Rewritten { output: Output { model, slices }, kept: shrunk.kept(graph), altered, macs: after.macs })
+    let (kept, divided) = shrunk.kept(graph);
+    altered.extend(divided);
+    Ok(Rewritten { output: Output { model, slices }, kept, altered, macs: after.macs })
 }
 
 /// Which axes of which values got shorter.
@@ -102,9 +105,10 @@ impl Shrunk {
         Some(shape)
     }
 
-    /// The facts for verification, by name. A constant whose readings disagree is left out: its readers see different
-    /// parts of it, and what they make of them is masked anyway.
-    fn kept(&self, graph: &Graph) -> Kept {
+    /// The facts for verification, by name, and the constants that are divided: those whose readings keep different
+    /// parts. They are no part of the facts, because no one set of indices describes them; what their readers make of
+    /// the parts is masked anyway.
+    fn kept(&self, graph: &Graph) -> (Kept, Vec<String>) {
         let mut kept = Kept::default();
         let mut disagreeing: BTreeSet<&str> = BTreeSet::new();
         for id in graph.value_ids() {
@@ -128,7 +132,7 @@ impl Shrunk {
             }
         }
         kept.constants.retain(|name, axes| !axes.is_empty() && !disagreeing.contains(name.as_str()));
-        kept
+        (kept, disagreeing.into_iter().map(str::to_owned).collect())
     }
 }
 

@@ -1,0 +1,42 @@
+# Everything a fresh machine needs is a Rust toolchain; cargo fetches the rest. One profile (release) serves the program,
+# the tests and the benches, because tract, the built-in engine, takes minutes to build.
+CARGO  ?= cargo
+PYTHON ?= python3
+RUN     = target/run
+
+.DEFAULT_GOAL := help
+.PHONY: help run test update bench models-table proto docs fuzz
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Build the program and prune the example model to half of its channels
+	$(CARGO) build --release
+	@mkdir -p $(RUN)
+	target/release/onnx-mtprune onnx-models/digit_scenes/model.onnx $(RUN)/digit_scenes.onnx --ratio 0.5 \
+		--samples onnx-models/digit_scenes/calibration.npz
+
+test: ## Check format and lints, run all tests: what CI runs
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --all-targets -- -D warnings
+	$(CARGO) test --release
+
+update: ## Rewrite expected texts, generated documents and the README's output after a wanted change; then read the diff
+	UPDATE=1 $(CARGO) test --release
+
+bench: ## Measure pruning beside cp, peak memory, and growth with the graph; fails if a limit is exceeded
+	$(CARGO) bench --bench pruning
+
+models-table: ## Check pruned real models in Python with ONNX Runtime (PYTHON=... with onnx, onnxruntime, numpy)
+	$(CARGO) build --release
+	$(PYTHON) tests/models_table.py
+
+proto: ## Generate src/proto/onnx.rs from proto/onnx-ml.proto
+	$(CARGO) run --manifest-path proto/generate/Cargo.toml
+
+docs: ## Build the documentation of the library
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps
+
+fuzz: ## Run the randomised tests with many more cases (CASES=..., MUTATIONS=...)
+	CASES=$(or $(CASES),5000) $(CARGO) test --release --test random
+	MUTATIONS=$(or $(MUTATIONS),100000) $(CARGO) test --release --test mutations

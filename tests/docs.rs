@@ -1,0 +1,165 @@
+//! Documents that follow from the program: the tables of operators and criteria, and in README.md the options and the
+//! example. With `UPDATE=1` in the environment they are written anew (`make update`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use onnx_mtprune::ops::RULES;
+use onnx_mtprune::prune::{Analysis, PruneConfig};
+use onnx_mtprune::score::CRITERIA;
+use onnx_mtprune::text;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_onnx-mtprune");
+
+/// Compares a file with what it should be, or writes it; what `blurred` makes equal may differ.
+fn check(path: &str, expected: &str, blurred: impl Fn(&str) -> String) {
+    let full = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let actual = fs::read_to_string(&full).unwrap_or_default();
+    if blurred(&actual) == blurred(expected) {
+        return;
+    }
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&full, expected).unwrap();
+        return;
+    }
+    let first = actual.lines().zip(expected.lines()).find(|(a, b)| a != b);
+    panic!(
+        "{path} is out of step with the program: run `make update`; first line that differs (file, program): {first:?}"
+    );
+}
+
+/// The text with what stands between two marks replaced.
+fn with_region(text: &str, name: &str, content: &str) -> String {
+    let (begin, end) = (format!("<!-- {name}:begin -->\n"), format!("<!-- {name}:end -->"));
+    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("README.md has no {begin}"));
+    let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("README.md has no {end}"));
+    format!("{before}{begin}{content}{end}{after}")
+}
+
+fn readme() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+}
+
+/// What the program prints on stdout, run from the root of the repository.
+fn output(arguments: &[&str]) -> String {
+    let output = Command::new(PROGRAM).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn operators_are_listed() {
+    let mut page = String::from(
+        "# Operators\n\n\
+         Generated from the table `RULES` in [src/ops/table.rs](../src/ops/table.rs) by `make update`; do not edit.\n\n\
+         An operator that is not listed is left as it is: every axis of its inputs and outputs stays whole, and the report\n\
+         says so. *May shrink* tells what the rule allows; whether it happens depends on what the axis is coupled with.\n\n\
+         | operator | what may shrink, what is locked |\n|---|---|\n",
+    );
+    for row in RULES {
+        let domain = if row.domain.is_empty() { String::new() } else { format!("{}.", row.domain) };
+        page += &format!("| {domain}{} | {} |\n", row.op_type, row.note);
+    }
+    page += &format!("\n{} operators.\n", RULES.len());
+    check("docs/operators.md", &page, str::to_owned);
+}
+
+#[test]
+fn criteria_are_listed() {
+    let mut page = String::from(
+        "# Criteria\n\n\
+         Generated from the table `CRITERIA` in [src/score/mod.rs](../src/score/mod.rs) by `make update`; do not edit.\n\n\
+         Chosen with `--criterion NAME`. Every criterion gives one number per channel of every group; within a group the\n\
+         channels with the lowest numbers go.\n\n\
+         | name | what it is |\n|---|---|\n",
+    );
+    for row in CRITERIA {
+        page += &format!("| `{}` | {} |\n", row.name, row.note);
+    }
+    check("docs/criteria.md", &page, str::to_owned);
+}
+
+#[test]
+fn worked_examples_hold() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/axes.md")).unwrap();
+    let mut parts = page.split("```model\n");
+    let mut updated = parts.next().unwrap().to_owned();
+    let mut examples = 0;
+    for part in parts {
+        let (example, rest) = part.split_once("```").unwrap();
+        let (model, _) = example.split_once("---\n").unwrap();
+        updated += &format!("```model\n{model}---\n{}```{rest}", explained(model));
+        examples += 1;
+    }
+    assert!(examples > 0, "docs/axes.md has no examples");
+    check("docs/axes.md", &updated, str::to_owned);
+}
+
+/// The signatures and groups of a model, and what a ratio of 0.5 does to its weights.
+fn explained(model: &str) -> String {
+    let model = text::parse(model).unwrap();
+    let analysis = Analysis::of(&model, &[]).unwrap();
+    let (graph, coupling) = (&analysis.graph, &analysis.coupling);
+    let mut lines = Vec::new();
+    for id in &graph.order {
+        let node = graph.node(*id);
+        let signature = coupling.signature(graph, *id).unwrap();
+        lines.push(format!("{}: {} {signature}", node.proto.output.join(", "), node.op_type()));
+    }
+    for group in analysis.groups.iter().filter(|group| group.lock.is_none()) {
+        let member = |m: &onnx_mtprune::groups::Member| format!("{}.{}", graph.value(m.value).name, m.axis);
+        let members: Vec<String> = group.members.iter().map(member).collect();
+        lines.push(format!("group of {}: {}", group.extent, members.join(" ")));
+    }
+    let plan = analysis.plan(&PruneConfig { ratio: 0.5, ..PruneConfig::default() }).unwrap();
+    let kept = analysis.apply(&plan).unwrap().kept;
+    for tensor in &model.graph.as_ref().unwrap().initializer {
+        let Some(axes) = kept.constants.get(tensor.name()) else { continue };
+        let axes = tensor.dims.iter().zip(axes).map(|(extent, kept)| match kept {
+            Some(kept) => format!("{:?} of {extent}", kept.to_vec()),
+            None => extent.to_string(),
+        });
+        lines.push(format!("at ratio 0.5, {} keeps {}", tensor.name(), axes.collect::<Vec<_>>().join(" x ")));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// The README is written by one test, so that two do not write it at once.
+#[test]
+fn the_readme_shows_what_the_program_says() {
+    let help = format!("```text\n{}```\n", output(&["-h"]));
+    let readme = with_region(&readme(), "options", &help);
+    let model = "onnx-models/digit_scenes/model.onnx";
+    let pruned = Path::new(env!("CARGO_TARGET_TMPDIR")).join("digit_scenes.onnx");
+    let pruned = pruned.to_str().unwrap();
+    let page = output(&[model, pruned, "--ratio", "0.5", "--samples", "onnx-models/digit_scenes/calibration.npz"]);
+    assert!(fs::metadata(pruned).unwrap().len() > 0);
+    fs::remove_file(pruned).unwrap();
+    // Times differ from run to run and say nothing here; the path is the reader's own.
+    let lines = page.lines().filter(|line| !line.starts_with("time "));
+    let page: String = lines.map(|line| line.replace(pruned, "small.onnx") + "\n").collect();
+    check("README.md", &with_region(&readme, "example", &format!("```text\n{page}```\n")), without_rounding);
+}
+
+/// Differences of floating-point rounding, such as 1.2e-7, vary with the processor.
+fn without_rounding(text: &str) -> String {
+    let is_tiny =
+        |word: &str| word.trim_end_matches(',').parse::<f64>().is_ok_and(|x| x.abs() < 1e-5 && word.contains("e-"));
+    let line = |line: &str| line.split(' ').map(|w| if is_tiny(w) { "…" } else { w }).collect::<Vec<_>>().join(" ");
+    text.lines().map(|l| line(l) + "\n").collect()
+}
+
+#[test]
+fn only_rounding_is_blurred() {
+    assert_eq!(without_rounding("`a` 1.2e-7, 50.0 %"), without_rounding("`a` 3.4e-6, 50.0 %"));
+    assert_ne!(without_rounding("`a` 1.2e-7, 50.0 %"), without_rounding("`a` 1.2e-3, 50.0 %"));
+    assert_ne!(without_rounding("50.0 %"), without_rounding("51.0 %"));
+}
+
+#[test]
+fn regions_are_replaced() {
+    let text = "a\n<!-- x:begin -->\nold\n<!-- x:end -->\nb\n";
+    assert_eq!(with_region(text, "x", "new\n"), "a\n<!-- x:begin -->\nnew\n<!-- x:end -->\nb\n");
+}
