@@ -95,6 +95,7 @@ impl From<usize> for Extent {
 pub struct Symbols {
     names: Vec<String>,
     interned: HashMap<(String, Vec<Extent>), Symbol>,
+    floats: HashMap<Symbol, f32>,
 }
 
 impl Symbols {
@@ -125,6 +126,24 @@ impl Symbols {
         let symbol = self.add(name);
         self.interned.insert(key, symbol);
         Extent::symbol(symbol)
+    }
+
+    /// The symbol of a float constant, so that scales survive the joins and cuts of shape arithmetic. As an extent it
+    /// is opaque; equal floats are the same symbol.
+    pub fn float(&mut self, value: f32) -> Extent {
+        let extent = self.computed(&format!("{value:?}f"), &[]);
+        if let [symbol] = extent.symbols.as_slice() {
+            self.floats.insert(*symbol, value);
+        }
+        extent
+    }
+
+    /// The float that an entry of shape arithmetic is, if it is one.
+    pub fn as_float(&self, extent: &Extent) -> Option<f32> {
+        match (extent.coefficient, extent.symbols.as_slice()) {
+            (1, [symbol]) => self.floats.get(symbol).copied(),
+            _ => None,
+        }
     }
 
     /// `a + b`.

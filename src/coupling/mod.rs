@@ -192,7 +192,8 @@ impl Coupling {
                     constant.tensor.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
                 self.axes[index] =
                     extents.map(|extents| extents.into_iter().map(|e| self.space.atom(Extent::from(e))).collect());
-                self.integers[index] = Integers::from_tensor(&constant.tensor);
+                self.integers[index] = Integers::from_tensor(&constant.tensor)
+                    .or_else(|| Integers::from_floats(&constant.tensor, &mut self.symbols.borrow_mut()));
                 if tensor::element_bits(constant.tensor.data_type()).is_none() {
                     self.lock_value(id, None, "tensors of this type cannot be sliced");
                 }

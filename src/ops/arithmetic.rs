@@ -101,7 +101,7 @@ impl Operation {
         let truth = |value: bool| Some(Extent::known(i64::from(value)));
         match (self, entries) {
             (Operation::Identity, [x]) => x.cloned(),
-            (Operation::Cast, [x]) => cast((*x)?, to),
+            (Operation::Cast, [x]) => cast(symbols, (*x)?, to),
             (Operation::Abs, [x]) => (*x)?.value()?.checked_abs().map(Extent::known),
             (Operation::Neg, [x]) => (*x)?.times(&Extent::known(-1)),
             (Operation::Not, [x]) => truth((*x)?.value()? == 0),
@@ -143,8 +143,11 @@ impl Operation {
 }
 
 /// A value in another type; nothing if that type is no integer or cannot hold it.
-fn cast(value: &Extent, to: i64) -> Option<Extent> {
+fn cast(symbols: &Symbols, value: &Extent, to: i64) -> Option<Extent> {
     let to = i32::try_from(to).ok().and_then(|to| DataType::try_from(to).ok())?;
+    if symbols.as_float(value).is_some() {
+        return (to == DataType::Float).then(|| value.clone());
+    }
     let range = match to {
         DataType::Bool => return value.value().map(|v| Extent::known(i64::from(v != 0))),
         DataType::Int64 => return Some(value.clone()),

@@ -3,9 +3,12 @@
 //! Invariants: row-major; `values.len()` is the product of `dims`; at most `MAX_ENTRIES` entries, because shapes are
 //! short and anything longer is data.
 
-use crate::axes::Extent;
+use crate::axes::{Extent, Symbols};
 use crate::proto::onnx::{TensorProto, tensor_proto::DataType};
 use crate::proto::tensor;
+
+/// The most entries that the scales of a resize may have: begin and end of a region of interest in five dimensions.
+const MAX_SCALES: usize = 10;
 
 /// The most entries a tensor of shape arithmetic may have.
 pub const MAX_ENTRIES: usize = 4096;
@@ -48,6 +51,15 @@ impl Integers {
         let dims: Option<Vec<usize>> = tensor.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
         let values = tensor::to_i64(tensor).ok()?;
         Some(Self { dims: dims?, values: values.into_iter().map(|v| Some(Extent::known(v))).collect() })
+    }
+
+    /// A short float constant, its entries as symbols: scales that are joined and cut like shapes.
+    pub fn from_floats(tensor: &TensorProto, symbols: &mut Symbols) -> Option<Self> {
+        let is_scales = tensor.data_type() == DataType::Float as i32 && tensor.dims.len() <= 1;
+        let count = tensor::element_count(&tensor.dims).ok().filter(|n| is_scales && *n <= MAX_SCALES)?;
+        let values = tensor::to_f32(tensor).ok()?;
+        let dims = if tensor.dims.is_empty() { Vec::new() } else { vec![count] };
+        Some(Self { dims, values: values.into_iter().map(|v| Some(symbols.float(v))).collect() })
     }
 
     /// All entries as plain integers, if all are known.

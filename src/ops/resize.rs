@@ -8,7 +8,6 @@
 use super::follow::{entries, entry, follow, unknown};
 use super::{Change, Edit, NodeView, Refusal, Refused, Rule, Signature};
 use crate::axes::Extent;
-use crate::proto::tensor;
 
 /// Interpolation to another size.
 pub(super) struct Resize;
@@ -86,8 +85,7 @@ fn sizes(node: &NodeView) -> Refused<Option<Vec<(usize, Option<Extent>)>>> {
 
 /// (axis, scale) pairs from a constant input.
 fn scales(node: &NodeView, slot: usize) -> Refused<Vec<(usize, f32)>> {
-    let constant = node.constant(slot).ok_or_else(|| Refusal::new("its scales are computed when the model runs"))?;
-    let scales = tensor::to_f32(constant).map_err(|_| Refusal::new("its scales cannot be read"))?;
+    let scales = node.known_floats(slot).ok_or_else(|| Refusal::new("its scales are computed when the model runs"))?;
     per_axis(node, &scales)
 }
 

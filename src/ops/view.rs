@@ -9,6 +9,7 @@ use crate::axes::{Expr, Extent, Space, Symbols};
 use crate::graph::Node;
 use crate::ops::{Integers, Refusal, Refused};
 use crate::proto::onnx::TensorProto;
+use crate::proto::tensor;
 
 /// A tensor's extents, axis by axis.
 pub type Extents = [Extent];
@@ -165,6 +166,16 @@ impl<'a> NodeView<'a> {
     /// The constant in input `slot`.
     pub fn constant(&self, slot: usize) -> Option<&'a TensorProto> {
         self.input(slot).and_then(|i| i.constant)
+    }
+
+    /// The floats of input `slot`, a constant or what shape arithmetic made of constants.
+    pub fn known_floats(&self, slot: usize) -> Option<Vec<f32>> {
+        if let Some(constant) = self.constant(slot) {
+            return tensor::to_f32(constant).ok();
+        }
+        let entries = self.integers(slot)?;
+        let symbols = self.symbols.borrow();
+        entries.values.iter().map(|v| v.as_ref().and_then(|v| symbols.as_float(v))).collect()
     }
 
     /// `f(symbols)`: arithmetic on extents.
