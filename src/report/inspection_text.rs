@@ -50,7 +50,11 @@ pub fn inspection_text(inspection: &Inspection, width: Option<usize>) -> String 
 fn groups(groups: &[GroupRow], n_tasks: usize, width: Option<usize>) -> String {
     // The name takes a third of the line, the reason what the numbers leave of the rest.
     let (name, tasks, reason) = match width {
-        Some(width) => ((width / 3).max(16), (width / 8).max(10), (width / 3).max(16)),
+        Some(width) => {
+            let (name, tasks) = ((width / 3).max(16), (width / 8).max(10));
+            // 29 characters are the numbers, the gaps between columns and `no: `.
+            (name, tasks, width.saturating_sub(name + tasks + 29).max(16))
+        }
         None => (usize::MAX, usize::MAX, usize::MAX),
     };
     let rows = groups.iter().map(|group| {
