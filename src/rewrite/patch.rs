@@ -41,7 +41,10 @@ fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: 
     let touched = node.inputs.iter().chain(&node.outputs).flatten().any(|v| shrunk.get(*v).is_some());
     let changed = |slot: usize, after: &After| -> bool {
         node.inputs.get(slot).copied().flatten().is_some_and(|v| {
-            coupling.integers[v.0 as usize].is_some() && coupling.integers[v.0 as usize] != after.integers[v.0 as usize]
+            // A constant that is sliced changes with its reader; that is no arithmetic.
+            shrunk.get(v).is_none()
+                && coupling.integers[v.0 as usize].is_some()
+                && coupling.integers[v.0 as usize] != after.integers[v.0 as usize]
         })
     };
     let changed: Vec<usize> = (0..node.input_count).filter(|slot| changed(*slot, after)).collect();
