@@ -49,7 +49,10 @@ fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: 
     };
     let changed: Vec<usize> = (0..node.input_count).filter(|slot| changed(*slot, after)).collect();
     let row = if coupling.opaque[index].is_some() { None } else { (coupling.rules)(node.domain(), node.op_type()) };
-    let computes_shapes = node.outputs.iter().flatten().any(|v| coupling.integers[v.0 as usize].is_some());
+    // Arithmetic that can be followed to the last entry; an entry that is lost on the way is data.
+    let mut results = node.outputs.iter().flatten().map(|v| coupling.integers[v.0 as usize].as_ref()).peekable();
+    let computes_shapes =
+        results.peek().is_some() && results.all(|r| r.is_some_and(|r| r.values.iter().all(Option::is_some)));
     let mut edits = Vec::new();
     if !touched && changed.is_empty() {
         for output in node.outputs.iter().flatten() {
@@ -64,6 +67,7 @@ fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: 
         let now = after.integers[value.0 as usize].as_ref();
         edits.extend(before.and_then(|before| freeze(*slot, before, now)));
     }
+    let is_frozen = !edits.is_empty();
     if let Some(row) = row {
         let view = after.view(graph, coupling, shrunk, id);
         let outputs = |get: &dyn Fn(crate::graph::ValueId) -> Option<Vec<Extent>>| -> Vec<Option<Vec<Extent>>> {
@@ -87,10 +91,13 @@ fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: 
         })?;
         edits.extend(patched);
         after.macs[index] = row.rule.macs(&view, &outputs_after);
-        let evaluated = row.rule.evaluate(&view).unwrap_or_default();
+        let evaluated = if is_frozen { None } else { row.rule.evaluate(&view) }.unwrap_or_default();
         for (slot, output) in node.outputs.iter().enumerate() {
             let Some(value) = output else { continue };
-            after.integers[value.0 as usize] = evaluated.get(slot).cloned().flatten();
+            // From frozen operands comes what came before.
+            let before = || coupling.integers[value.0 as usize].clone();
+            after.integers[value.0 as usize] =
+                if is_frozen { before() } else { evaluated.get(slot).cloned().flatten() };
         }
     }
     after.edits[index] = edits;

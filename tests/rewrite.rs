@@ -1,0 +1,62 @@
+//! Whole cuts against fixtures/rewrite: every model is pruned to half, judged by the independent verifier, and what
+//! changed in it is compared with what is expected.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::fmt::Write;
+
+use onnx_mtprune::allocate::Rounding;
+use onnx_mtprune::engine::Tract;
+use onnx_mtprune::proto::onnx::{AttributeProto, GraphProto, NodeProto};
+use onnx_mtprune::proto::tensor;
+use onnx_mtprune::prune::{Analysis, PruneConfig};
+use onnx_mtprune::text;
+use onnx_mtprune::verify::{Outcome, VerifyOptions, verify};
+
+#[test]
+fn cuts_and_patches() {
+    common::fixtures::check("fixtures/rewrite", |text| {
+        let original = text::parse(text).unwrap();
+        let analysis = Analysis::of(&original, &[]).unwrap();
+        let config = PruneConfig { ratio: 0.5, rounding: Rounding::Multiple(1), ..Default::default() };
+        let rewritten = analysis.apply(&analysis.plan(&config).unwrap()).unwrap();
+        let pruned = rewritten.output.materialise().unwrap();
+        let mut out = changes(original.graph.as_ref().unwrap(), pruned.graph.as_ref().unwrap());
+        let options = VerifyOptions { altered: rewritten.altered.clone(), ..Default::default() };
+        match verify(&original, &pruned, &rewritten.kept, &Tract, &options).unwrap().outcome {
+            Outcome::Passed => out += "equals the masked original\n",
+            outcome => writeln!(out, "{outcome:?}").unwrap(),
+        }
+        out
+    });
+}
+
+/// Constants with another shape or value, new constants, and nodes that are new or read or say something else.
+fn changes(before: &GraphProto, after: &GraphProto) -> String {
+    let mut out = String::new();
+    for tensor in &after.initializer {
+        let old = before.initializer.iter().find(|t| t.name() == tensor.name());
+        if old.is_none_or(|old| old.dims != tensor.dims) {
+            let values = tensor::to_i64(tensor).map(|v| format!(" = {v:?}")).unwrap_or_default();
+            let from = old.map(|old| format!("{:?} -> ", old.dims)).unwrap_or_default();
+            writeln!(out, "{}: {from}{:?}{values}", tensor.name(), tensor.dims).unwrap();
+        }
+    }
+    for tensor in before.initializer.iter().filter(|t| !after.initializer.iter().any(|a| a.name() == t.name())) {
+        writeln!(out, "{} is gone", tensor.name()).unwrap();
+    }
+    for node in after.node.iter().filter(|node| !before.node.contains(node)) {
+        writeln!(out, "{}", call(node)).unwrap();
+    }
+    out
+}
+
+fn call(node: &NodeProto) -> String {
+    let attribute = |a: &AttributeProto| {
+        let value = if a.ints.is_empty() { a.i().to_string() } else { format!("{:?}", a.ints) };
+        format!(", {}={value}", a.name())
+    };
+    let attributes: String = node.attribute.iter().map(attribute).collect();
+    format!("{} = {}({}{attributes})", node.output.join(", "), node.op_type(), node.input.join(", "))
+}
