@@ -2,7 +2,7 @@
 //!
 //! Each is pruned to half and verified; twice, with the same bytes; and with nothing to remove, which must leave the
 //! file as it is.
-#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -20,6 +20,9 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tract;
 
+/// A model whose tensors take more than this together is not run: the process would rather be killed than fail.
+const MOST_BYTES: usize = 64 << 30;
+
 impl Engine for Tract {
     fn name(&self) -> &'static str {
         "tract (CPU)"
@@ -85,6 +88,14 @@ fn open(model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> TractRes
     }
     parsed.model.select_output_outlets(&outlets)?;
     let typed = parsed.model.into_typed()?;
+    let bytes = typed.nodes.iter().flat_map(|n| &n.outputs).fold(0usize, |all, output| {
+        let shape = output.fact.shape.as_concrete().unwrap_or_default();
+        let elements = shape.iter().fold(1usize, |n, d| n.saturating_mul(*d));
+        all.saturating_add(elements.saturating_mul(output.fact.datum_type.size_of()))
+    });
+    if bytes > MOST_BYTES {
+        bail!("its tensors take {} GB, which is more than this engine is trusted with", bytes >> 30);
+    }
     // Optimised plans are several times faster, but a rewrite that fails must not cost us the model.
     let plan = typed.clone().into_optimized().and_then(|m| m.into_runnable());
     let plan = match plan {
