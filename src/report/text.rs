@@ -36,13 +36,20 @@ fn row(name: &str, change: Change) -> [String; 4] {
     [name.to_owned(), thousands(change.before), thousands(change.after), percent(change.after, change.before)]
 }
 
+/// The most tasks that are listed on the first page; the JSON report has all.
+const MOST_TASKS: usize = 12;
+
+/// Trunk and branches, which add up to the whole; then the tasks, each with everything that it needs.
 fn parts(report: &Report, name_width: usize) -> String {
-    let rows = report.parts.iter().map(|part| {
+    let line = |label: &str, parameters: Change, macs: Change| {
         let cells = |c: Change| [thousands(c.before), thousands(c.after), percent(c.after, c.before)];
-        let [a, b, c] = cells(part.parameters);
-        let [d, e, f] = cells(part.macs);
-        vec![shorten(&part.label, name_width), a, b, c, d, e, f]
-    });
+        let ([a, b, c], [d, e, f]) = (cells(parameters), cells(macs));
+        vec![shorten(label, name_width), a, b, c, d, e, f]
+    };
+    let parts = report.parts.iter().map(|part| line(&part.label, part.parameters, part.macs));
+    let tasks = report.tasks.iter().filter(|_| (2..=MOST_TASKS).contains(&report.tasks.len()));
+    let tasks = tasks.map(|task| line(&format!("all that {} needs", task.name), task.parameters, task.macs));
+    let rows = parts.chain(tasks);
     table(&["<", "parameters", "after", "kept", "MACs", "after", "kept"], rows)
 }
 
