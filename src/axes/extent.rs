@@ -4,7 +4,7 @@
 //! unlike terms, a rounded division) becomes a symbol of its own, interned by what it was computed from, so that two
 //! branches with the same arithmetic get the same extent.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 /// A symbol: a `dim_param`, an unknown dimension, or an interned expression.
@@ -96,6 +96,8 @@ pub struct Symbols {
     names: Vec<String>,
     interned: HashMap<(String, Vec<Extent>), Symbol>,
     floats: HashMap<Symbol, f32>,
+    // Symbols that may be negative, or are no integers at all.
+    unbounded: HashSet<Symbol>,
 }
 
 impl Symbols {
@@ -124,6 +126,9 @@ impl Symbols {
             if text.len() > 48 { format!("{operation}#{}", self.names.len()) } else { text }
         };
         let symbol = self.add(name);
+        if !arguments.iter().all(|a| self.is_size(a)) {
+            self.unbounded.insert(symbol);
+        }
         self.interned.insert(key, symbol);
         Extent::symbol(symbol)
     }
@@ -134,8 +139,14 @@ impl Symbols {
         let extent = self.computed(&format!("{value:?}f"), &[]);
         if let [symbol] = extent.symbols.as_slice() {
             self.floats.insert(*symbol, value);
+            self.unbounded.insert(*symbol);
         }
         extent
+    }
+
+    /// True if the value is known to be no less than 0: extents are, and what is added and multiplied from them.
+    pub fn is_size(&self, extent: &Extent) -> bool {
+        extent.coefficient >= 0 && extent.symbols.iter().all(|s| !self.unbounded.contains(s))
     }
 
     /// The float that an entry of shape arithmetic is, if it is one.

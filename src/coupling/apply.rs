@@ -116,8 +116,8 @@ impl Coupling {
                 }
                 None => return Err(Refusal::new("an extent cannot be worked out")),
             }
-            if actual.value().is_some_and(|n| n < 1) {
-                return Err(Refusal::new("it has an empty tensor"));
+            if actual.value().is_some_and(|n| n < 0) {
+                return Err(Refusal::new("an extent is negative"));
             }
         }
         Ok(letters)
@@ -133,8 +133,8 @@ impl Coupling {
                 None => {
                     let extent = letters.extents[*index].clone();
                     let extent = extent.ok_or_else(|| Refusal::new("an extent cannot be worked out"))?;
-                    if extent.value().is_some_and(|n| n < 1) {
-                        return Err(Refusal::new("it has an empty tensor"));
+                    if extent.value().is_some_and(|n| n < 0) {
+                        return Err(Refusal::new("an extent is negative"));
                     }
                     let atom = self.space.atom(extent);
                     letters.bound[*index] = Some(atom);
@@ -143,10 +143,18 @@ impl Coupling {
             },
             Term::Product(factors) => {
                 let factors = factors.iter().map(|f| self.build(f, letters)).collect::<Result<Vec<_>, _>>()?;
+                if factors.iter().any(|f| self.space.extent(*f).value() == Some(0)) {
+                    return Ok(self.space.atom(Extent::known(0)));
+                }
                 self.space.product(&factors).ok_or_else(overflow)
             }
             Term::Sum(terms) => {
-                let parts = terms.iter().map(|t| self.build(t, letters)).collect::<Result<Vec<_>, _>>()?;
+                let mut parts = terms.iter().map(|t| self.build(t, letters)).collect::<Result<Vec<_>, _>>()?;
+                // Empty parts, as shape arithmetic has them, are no part of the algebra; an empty whole is an atom.
+                parts.retain(|part| self.space.extent(*part).value() != Some(0));
+                if parts.is_empty() {
+                    return Ok(self.space.atom(Extent::known(0)));
+                }
                 let mut extent = Extent::known(0);
                 for part in &parts {
                     extent = self.symbols.borrow_mut().plus(&extent, self.space.extent(*part));

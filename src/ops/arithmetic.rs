@@ -118,11 +118,11 @@ impl Operation {
                 let entries = entries.iter().copied().collect::<Option<Vec<_>>>()?;
                 extreme(symbols, &entries, matches!(self, Operation::Max))
             }
-            (Operation::Equal, [a, b]) => compare((*a)?, (*b)?, true, |a, b| a == b),
-            (Operation::Greater, [a, b]) => compare((*a)?, (*b)?, false, |a, b| a > b),
-            (Operation::GreaterOrEqual, [a, b]) => compare((*a)?, (*b)?, true, |a, b| a >= b),
-            (Operation::Less, [a, b]) => compare((*a)?, (*b)?, false, |a, b| a < b),
-            (Operation::LessOrEqual, [a, b]) => compare((*a)?, (*b)?, true, |a, b| a <= b),
+            (Operation::Equal, [a, b]) => compare(symbols, (*a)?, (*b)?, true, |a, b| a == b),
+            (Operation::Greater, [a, b]) => compare(symbols, (*a)?, (*b)?, false, |a, b| a > b),
+            (Operation::GreaterOrEqual, [a, b]) => compare(symbols, (*a)?, (*b)?, true, |a, b| a >= b),
+            (Operation::Less, [a, b]) => compare(symbols, (*a)?, (*b)?, false, |a, b| a < b),
+            (Operation::LessOrEqual, [a, b]) => compare(symbols, (*a)?, (*b)?, true, |a, b| a <= b),
             (Operation::And | Operation::Or, [a, b]) => {
                 let decides = matches!(self, Operation::Or);
                 let known = [a, b].map(|x| x.and_then(Extent::value).map(|v| v != 0));
@@ -205,10 +205,19 @@ pub(super) fn extreme(symbols: &mut Symbols, entries: &[&Extent], largest: bool)
 }
 
 /// A comparison; of one symbolic value with itself, `of_equals`.
-fn compare(a: &Extent, b: &Extent, of_equals: bool, holds: impl Fn(i64, i64) -> bool) -> Option<Extent> {
+fn compare(
+    symbols: &Symbols,
+    a: &Extent,
+    b: &Extent,
+    of_equals: bool,
+    holds: impl Fn(i64, i64) -> bool,
+) -> Option<Extent> {
     let outcome = match (a.value(), b.value()) {
         (Some(a), Some(b)) => holds(a, b),
         _ if a == b => of_equals,
+        // A size beside a negative number, such as the -1 that stands for "as it is": any size tells the outcome.
+        (None, Some(b)) if b < 0 && symbols.is_size(a) => holds(0, b),
+        (Some(a), None) if a < 0 && symbols.is_size(b) => holds(a, 0),
         _ => return None,
     };
     Some(Extent::known(i64::from(outcome)))

@@ -24,6 +24,7 @@ mod reduce;
 mod reshape;
 mod resize;
 mod sample;
+mod scatter;
 mod shapes;
 mod shuffle;
 mod signature;

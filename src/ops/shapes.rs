@@ -28,9 +28,6 @@ pub(super) struct OneHot;
 impl Rule for Shape {
     fn signature(&self, node: &NodeView) -> Refused<Signature> {
         let read = Extent::from(extents_read(node)?.len());
-        if read.value() == Some(0) {
-            return Err(Refusal::new("it has an empty tensor"));
-        }
         let mut signature = Signature::default();
         signature.inputs = vec![Some(letters(&mut signature, "A", node.shape(0)?))];
         let output = signature.fixed("r", Some(read), "an axis of a shape");
@@ -76,8 +73,8 @@ impl Rule for ConstantOfShape {
         let mut output = Vec::with_capacity(target.len());
         for (axis, extent) in target.into_iter().enumerate() {
             output.push(match extent {
-                Some(extent) if extent.value().is_some_and(|n| n < 1) => {
-                    return Err(Refusal::new("it has an empty tensor"));
+                Some(extent) if extent.value() == Some(0) => {
+                    signature.fixed(format!("x{axis}"), Some(extent), "it is empty")
                 }
                 Some(extent) => signature.free(format!("X{axis}"), Some(extent)),
                 None => {

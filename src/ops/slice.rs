@@ -192,10 +192,8 @@ impl Cut {
             let span = if step > 0 { end.saturating_sub(start) } else { start.saturating_sub(end) };
             let pace = step.saturating_abs();
             let count = if span > 0 { span.saturating_sub(1) / pace + 1 } else { 0 };
-            if count < 1 {
-                return Err(Refusal::new("it has an empty tensor"));
-            }
             return Ok(match step {
+                _ if count < 1 => Reach::Locked(Extent::known(0)),
                 1 if count == n => Reach::Whole,
                 1 => Reach::Range { start, end, extent: n },
                 2.. if n % step == 0 && start < step && count == n / step => Reach::Column { stride: step, count },

@@ -22,6 +22,7 @@ use super::reduce::{ArgExtreme, Reduce};
 use super::reshape::{Flatten, Reshape};
 use super::resize::{Resize, Upsample};
 use super::sample::GridSample;
+use super::scatter::{Scatter, Trilu};
 use super::shapes::{ConstantOfShape, OneHot, Range, Shape, Size};
 use super::shuffle::{DepthToSpace, SpaceToDepth};
 use super::slice::Slice;
@@ -180,6 +181,9 @@ pub static RULES: &[Row] = &[
     shaped("Reshape", &Reshape, &[1], "every axis, split and merged; locked where the target cuts across channels"),
     shaped("Resize", &Resize, &[3], "axes that keep their extent; interpolated ones are locked"),
     row("Round", &Elementwise, POINTWISE),
+    shaped("Scatter", &Scatter, &[1], "every axis of the data is locked; its shape is known"),
+    shaped("ScatterElements", &Scatter, &[1], "every axis of the data is locked; its shape is known"),
+    shaped("ScatterND", &Scatter, &[1], "every axis of the data is locked; its shape is known"),
     row("Selu", &Elementwise, POINTWISE),
     row("Shape", &Shape, "every axis; the result follows"),
     row("Shrink", &Elementwise, POINTWISE),
@@ -214,6 +218,7 @@ pub static RULES: &[Row] = &[
     shaped("Tile", &Tile, &[1], "every axis; the number of copies is locked"),
     row("TopK", &TopK, "the sorted axis is locked, the others pass through"),
     row("Transpose", &Transpose, "every axis"),
+    shaped("Trilu", &Trilu, &[1], "the last two axes are locked, the others pass through"),
     shaped("Unsqueeze", &Unsqueeze, &[1], "every axis"),
     row("Upsample", &Upsample, "axes that keep their extent; interpolated ones are locked"),
     row("Where", &Arithmetic(Operation::Where), POINTWISE),
