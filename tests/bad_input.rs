@@ -204,7 +204,7 @@ impl Mounted {
         if mount.is_ok_and(|m| m.status.success()) {
             return Some(Self(place));
         }
-        println!("skipped: mounting a file system in memory is not permitted here");
+        common::skipped("mounting a file system in memory is not permitted here");
         None
     }
 }

@@ -4,6 +4,8 @@
 //! file as it is.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -18,7 +20,7 @@ use rayon::prelude::*;
 fn models(root: &str) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
     let Ok(folders) = fs::read_dir(&root) else {
-        println!("skipped: {} is not there", root.display());
+        common::skipped(&format!("{} is not there", root.display()));
         return Vec::new();
     };
     let files = folders.flatten().filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten().flatten();

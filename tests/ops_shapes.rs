@@ -1,6 +1,8 @@
 //! The shapes that the rules give to real models against those that the files declare, and what remains opaque.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +15,7 @@ use onnx_mtprune::proto::read;
 fn shapes_agree_with_what_files_declare() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
     if !folder.is_dir() {
-        println!("skipped: {} is not there", folder.display());
+        common::skipped(&format!("{} is not there", folder.display()));
         return;
     }
     let (mut compared, mut wrong) = (0, Vec::new());

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::indexing_slicing)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -206,7 +208,7 @@ fn names_in(folder: &Path) -> Vec<String> {
 fn real_models_come_back_byte_for_byte() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
     let Ok(folders) = fs::read_dir(&root) else {
-        println!("skipped: {} is absent", root.display());
+        common::skipped(&format!("{} is absent", root.display()));
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -569,7 +571,7 @@ fn a_full_disk_leaves_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(folder.path()).output();
     if !mount.is_ok_and(|mount| mount.status.success()) {
-        println!("skipped: mounting a small file system is not permitted");
+        common::skipped("mounting a small file system is not permitted");
         return;
     }
     let path = folder.path().join("out.onnx");

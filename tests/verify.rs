@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -489,7 +491,7 @@ fn all_channels_kept(model: &ModelProto) -> Kept {
 fn real_models_equal_themselves_when_nothing_is_pruned() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
     let Ok(entries) = std::fs::read_dir(&folder) else {
-        eprintln!("skipped: {} is absent", folder.display());
+        common::skipped(&format!("{} is absent", folder.display()));
         return;
     };
     let inside = entries.flatten().filter_map(|e| std::fs::read_dir(e.path()).ok()).flatten().flatten();
