@@ -139,6 +139,9 @@ pub(crate) struct InspectArguments {
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) tasks: TaskArguments,
+    /// Explain why the channels of a group or tensor must stay: the chain of tensors to what locks them
+    #[arg(long, value_name = "NAME", conflicts_with = "json")]
+    pub(crate) explain: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -3,7 +3,7 @@
 use onnx_mtprune::Result;
 use onnx_mtprune::proto;
 use onnx_mtprune::prune::Analysis;
-use onnx_mtprune::report::{Inspection, inspection_text};
+use onnx_mtprune::report::{Inspection, explain, inspection_text};
 
 use super::arguments::InspectArguments;
 use super::console::Console;
@@ -13,6 +13,9 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<()> {
     let mut console = Console::new(false, arguments.verbose);
     let file = console.stage("read", || proto::read(&arguments.model))?;
     let analysis = console.stage("analyse", || Analysis::of(&file.model, &arguments.tasks.tasks))?;
+    if let Some(name) = &arguments.explain {
+        return console.print(&explain(&analysis, name)?);
+    }
     let inspection = Inspection::new(&analysis, input_row(&arguments.model, &file));
     if arguments.json {
         return console.print(&inspection.json()?);

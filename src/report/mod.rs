@@ -4,6 +4,7 @@
 //! multiply-accumulates are counted as `count` says. The sums over `parts` are the totals; `tasks` overlap.
 
 mod count;
+mod explain;
 mod inspection;
 mod inspection_text;
 mod locks;
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+pub use explain::explain;
 pub use inspection::{GroupRow, Inspection, Share};
 pub use inspection_text::inspection_text;
 pub use locks::Reason;
