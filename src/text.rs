@@ -8,7 +8,7 @@
 //! b = Reshape(a, {1,-1,8})              {..}: an int64 constant; named: s{1,-1,8}
 //! c = Mul(b, <0.5>)                     <..>: a float constant, a scalar if it is one number
 //! d, e = Split(c, axis=1)               several outputs
-//! f = com.microsoft.FastGelu(_, d)      `_` leaves an input out; a dotted prefix is the domain
+//! f = com.microsoft.FastGelu(_, d)      `_` leaves an input or output out; a dotted prefix is the domain
 //! out f, e
 //! ```
 //!
@@ -106,14 +106,14 @@ fn node(line: &str, graph: &mut GraphProto) -> Option<()> {
     let mut node = NodeProto {
         op_type: Some(op_type.to_owned()),
         domain: (!domain.is_empty()).then(|| domain.to_owned()),
-        output: outputs.split(',').map(|o| o.trim().to_owned()).collect(),
+        output: outputs.split(',').map(|o| if o.trim() == "_" { "" } else { o.trim() }.to_owned()).collect(),
         ..Default::default()
     };
     for (index, argument) in split(arguments).iter().enumerate() {
         match argument.split_once('=') {
             Some((name, value)) => node.attribute.push(attribute(name.trim(), value.trim())?),
             None => {
-                let fresh = format!("{}.{index}", node.output.first()?);
+                let fresh = format!("{}.{index}", node.output.iter().find(|o| !o.is_empty())?);
                 node.input.push(operand(argument, fresh, graph)?);
             }
         }
@@ -176,14 +176,17 @@ fn attribute(name: &str, value: &str) -> Option<AttributeProto> {
     let mut attribute = AttributeProto { name: Some(name.to_owned()), ..Default::default() };
     let kind = if let Some(list) = value.strip_prefix('[').and_then(|v| v.strip_suffix(']')) {
         let items = split(list);
-        if items.iter().any(|i| i.contains('.')) {
+        if let Some(texts) = items.iter().map(|i| quoted(i)).collect::<Option<Vec<_>>>().filter(|t| !t.is_empty()) {
+            attribute.strings = texts.iter().map(|t| t.as_bytes().to_vec()).collect();
+            AttributeType::Strings
+        } else if items.iter().any(|i| i.contains('.')) {
             attribute.floats = items.iter().map(|i| i.parse().ok()).collect::<Option<_>>()?;
             AttributeType::Floats
         } else {
             attribute.ints = items.iter().map(|i| i.parse().ok()).collect::<Option<_>>()?;
             AttributeType::Ints
         }
-    } else if let Some(text) = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')) {
+    } else if let Some(text) = quoted(value) {
         attribute.s = Some(text.as_bytes().to_vec());
         AttributeType::String
     } else if let Ok(integer) = value.parse() {
@@ -195,6 +198,10 @@ fn attribute(name: &str, value: &str) -> Option<AttributeProto> {
     };
     attribute.r#type = Some(kind as i32);
     Some(attribute)
+}
+
+fn quoted(text: &str) -> Option<&str> {
+    text.strip_prefix('"')?.strip_suffix('"')
 }
 
 /// Splits at commas that stand outside brackets and quotes; blanks around the parts are dropped.

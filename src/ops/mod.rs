@@ -20,6 +20,7 @@ mod ordered;
 mod pad;
 mod pool;
 mod rearrange;
+mod recurrent;
 mod reduce;
 mod reshape;
 mod resize;

@@ -18,6 +18,7 @@ use super::norm::{
 use super::ordered::{Cumulative, TopK};
 use super::pad::Pad;
 use super::pool::{GlobalPool, Pool};
+use super::recurrent::Recurrent;
 use super::reduce::{ArgExtreme, Reduce};
 use super::reshape::{Flatten, Reshape};
 use super::resize::{Resize, Upsample};
@@ -50,6 +51,7 @@ const CONVOLUTION: &str =
     "input and output channels, also of grouped and depthwise convolutions; batch and spatial axes are locked";
 const POINTWISE: &str = "every axis passes through; broadcasting is followed";
 const POOL: &str = "channels pass through; batch and spatial axes are locked";
+const RECURRENT: &str = "inputs and hidden units, `hidden_size` follows; time, batch, directions and gates are locked";
 const REDUCTION: &str = "the reduced axes are locked, the others pass through";
 
 /// Every operator that pruning understands.
@@ -100,6 +102,7 @@ pub static RULES: &[Row] = &[
     shaped("Expand", &Expand, &[1], "every axis, repeated ones too"),
     row("Flatten", &Flatten, "every axis; merged ones shrink by their parts"),
     row("Floor", &Elementwise, POINTWISE),
+    row("GRU", &Recurrent::Gru, RECURRENT),
     shaped(
         "Gather",
         &Gather,
@@ -132,6 +135,7 @@ pub static RULES: &[Row] = &[
     row("IsInf", &Elementwise, POINTWISE),
     row("IsNaN", &Elementwise, POINTWISE),
     row("LRN", &LocalResponse, "the channel axis is locked, the others pass through"),
+    row("LSTM", &Recurrent::Lstm, RECURRENT),
     row("LayerNormalization", &LayerNormalization, "the normalised axes are locked, the others pass through"),
     row("LeakyRelu", &Elementwise, POINTWISE),
     row("Less", &Arithmetic(Operation::Less), POINTWISE),
@@ -165,6 +169,7 @@ pub static RULES: &[Row] = &[
     shaped("Pad", &Pad, &[1, 3], "every axis, padded parts too; reflected, repeated and wrapped axes are locked"),
     row("Pow", &Elementwise, POINTWISE),
     row("RMSNormalization", &LayerNormalization, "the normalised axes are locked, the others pass through"),
+    row("RNN", &Recurrent::Rnn, RECURRENT),
     shaped("Range", &Range, &[0, 1, 2], "nothing"),
     row("Reciprocal", &Elementwise, POINTWISE),
     shaped("ReduceL1", &Reduce::Additive, &[1], ADDITIVE),
