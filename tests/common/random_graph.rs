@@ -128,7 +128,7 @@ impl Builder {
         let name = x.name.clone();
         let same = x.dims.clone();
         let divisors: Vec<usize> = (2..c).filter(|d| c.is_multiple_of(*d)).collect();
-        let y = match self.random.below(36) {
+        let y = match self.random.below(37) {
             0..=3 | 30..=35 => self.conv(&x, 1, dynamic),
             4 => self.conv(&x, c, dynamic),
             5 if !divisors.is_empty() => {
@@ -271,6 +271,28 @@ impl Builder {
                 let flat = self.emit(&format!("Reshape({name}, {})", target.name), Vec::new());
                 let tanh = self.emit(&format!("Tanh({})", flat.name), Vec::new());
                 self.emit(&format!("Reshape({}, {})", tanh.name, shape.name), same)
+            }
+            36 => {
+                // A recurrent cell that reads the image place by place.
+                if h * w > 16 {
+                    return;
+                }
+                let (op, gates) = self.random.pick(&[("LSTM", 4), ("GRU", 3), ("RNN", 1)]);
+                let (directions, hidden) = (1 + self.random.below(2), 2 + self.random.below(4));
+                let direction = ["forward", "bidirectional"][directions - 1];
+                let weights = self.weight(&[directions, gates * hidden, c]);
+                let recurrent = self.weight(&[directions, gates * hidden, hidden]);
+                let turned = self.emit(&format!("Transpose({name}, perm=[2,3,0,1])"), Vec::new());
+                let steps = self.emit(&format!("Reshape({}, {{{},-1,{c}}})", turned.name, h * w), Vec::new());
+                let call = format!(
+                    "{op}({}, {weights}, {recurrent}, hidden_size={hidden}, direction=\"{direction}\")",
+                    steps.name
+                );
+                let states = self.emit(&call, Vec::new());
+                let turned = self.emit(&format!("Transpose({}, perm=[2,1,3,0])", states.name), Vec::new());
+                let channels = directions * hidden;
+                let call = format!("Reshape({}, {{{batch},{channels},{h},{w}}})", turned.name);
+                self.emit(&call, vec![n, channels, h, w])
             }
             _ => {
                 // Channels last, a matrix product, and back.
