@@ -24,7 +24,7 @@ pub(super) struct Magnitude {
 
 impl Criterion for Magnitude {
     fn score(&self, input: &ScoreInput) -> Result<Vec<Vec<f64>>> {
-        let counted: Vec<Vec<&Member>> = input.groups.iter().map(|group| self.counted(group)).collect();
+        let counted: Vec<Vec<&Member>> = input.groups.iter().map(|group| self.counted(input, group)).collect();
         let mut axes: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
         for member in counted.iter().flatten() {
             let list = axes.entry(member.value).or_default();
@@ -65,7 +65,11 @@ impl Criterion for Magnitude {
 
 impl Magnitude {
     /// The members that count, each constant's axis once however often it is read.
-    fn counted<'g>(&self, group: &'g Group) -> Vec<&'g Member> {
+    ///
+    /// Where no constant is read by a contraction, weights reach theirs through other nodes, as quantised weights do
+    /// through DequantizeLinear. Constants with two or more axes are then the weights; the vectors beside them are
+    /// biases, scales and zero points, of which the last two say nothing about importance.
+    fn counted<'g>(&self, input: &ScoreInput, group: &'g Group) -> Vec<&'g Member> {
         if group.lock.is_some() {
             return Vec::new();
         }
@@ -79,7 +83,13 @@ impl Magnitude {
             return scales;
         }
         let weights = pick(&[Role::Produced, Role::Contracted, Role::Scale]);
-        if weights.is_empty() { pick(&[Role::PerChannel]) } else { weights }
+        if !weights.is_empty() {
+            return weights;
+        }
+        let rank = |member: &&Member| input.graph.value(member.value).constant().map_or(0, |c| c.tensor.dims.len());
+        let others = pick(&[Role::PerChannel]);
+        let wide: Vec<&Member> = others.iter().copied().filter(|member| rank(member) > 1).collect();
+        if wide.is_empty() { others } else { wide }
     }
 }
 
