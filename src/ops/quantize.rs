@@ -9,47 +9,61 @@ use super::follow::letters;
 use super::{NodeView, Refusal, Refused, Rule, Signature, Term};
 use crate::axes::Extent;
 
-/// x / scale + zero point, and its inverse.
-pub(super) struct Linear;
+/// x / scale + zero point.
+pub(super) struct Quantize;
+
+/// (x - zero point) × scale.
+pub(super) struct Dequantize;
 
 /// Quantisation by the range of the input. The range always includes 0, so channels that are zero do not move it: every
 /// axis may shrink.
 pub(super) struct Dynamic;
 
-impl Rule for Linear {
+impl Rule for Quantize {
     fn signature(&self, node: &NodeView) -> Refused<Signature> {
-        let x = node.shape(0)?;
-        let mut signature = Signature::default();
-        let mut terms = letters(&mut signature, "A", x);
-        let block = node.int("block_size", 0);
-        if block < 0 {
-            return Err(Refusal::new("its blocks have a negative size"));
-        }
-        let blocked = block > 0 && !x.is_empty() && node.rank(1)? == x.len();
-        let numbers = if blocked {
-            let axis = node.axis("axis", 1, x.len())?;
-            let extent = x.get(axis).ok_or_else(|| Refusal::new("its input has no such axis"))?;
-            let (outside, whole) = blocks(&mut signature, extent, &node.extent(1, axis)?, block)?;
-            let mut numbers = terms.clone();
-            if let (Some(term), Some(number)) = (terms.get_mut(axis), numbers.get_mut(axis)) {
-                (*term, *number) = (whole, outside);
-            }
-            Some(numbers)
-        } else {
-            None
-        };
-        let mut inputs = vec![Some(terms.clone())];
-        for slot in (1..node.input_count()).filter(|slot| *slot < 3) {
-            inputs.push(match (&numbers, node.has(slot)) {
-                (_, false) => None,
-                (Some(numbers), true) => Some(numbers.clone()),
-                (None, true) => Some(per_axis(node, slot, x, &terms)?),
-            });
-        }
-        signature.inputs = inputs;
-        signature.outputs = vec![Some(terms)];
-        Ok(signature)
+        linear(node)
     }
+}
+
+impl Rule for Dequantize {
+    fn signature(&self, node: &NodeView) -> Refused<Signature> {
+        Ok(Signature { quantisation: Some([1, 2]), ..linear(node)? })
+    }
+}
+
+/// The signature of both: index by index, with scale and zero point in slots 1 and 2.
+fn linear(node: &NodeView) -> Refused<Signature> {
+    let x = node.shape(0)?;
+    let mut signature = Signature::default();
+    let mut terms = letters(&mut signature, "A", x);
+    let block = node.int("block_size", 0);
+    if block < 0 {
+        return Err(Refusal::new("its blocks have a negative size"));
+    }
+    let blocked = block > 0 && !x.is_empty() && node.rank(1)? == x.len();
+    let numbers = if blocked {
+        let axis = node.axis("axis", 1, x.len())?;
+        let extent = x.get(axis).ok_or_else(|| Refusal::new("its input has no such axis"))?;
+        let (outside, whole) = blocks(&mut signature, extent, &node.extent(1, axis)?, block)?;
+        let mut numbers = terms.clone();
+        if let (Some(term), Some(number)) = (terms.get_mut(axis), numbers.get_mut(axis)) {
+            (*term, *number) = (whole, outside);
+        }
+        Some(numbers)
+    } else {
+        None
+    };
+    let mut inputs = vec![Some(terms.clone())];
+    for slot in (1..node.input_count()).filter(|slot| *slot < 3) {
+        inputs.push(match (&numbers, node.has(slot)) {
+            (_, false) => None,
+            (Some(numbers), true) => Some(numbers.clone()),
+            (None, true) => Some(per_axis(node, slot, x, &terms)?),
+        });
+    }
+    signature.inputs = inputs;
+    signature.outputs = vec![Some(terms)];
+    Ok(signature)
 }
 
 /// The terms of a blocked axis: the axis of the numbers, and the axis of the tensor.

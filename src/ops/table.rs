@@ -18,7 +18,7 @@ use super::norm::{
 use super::ordered::{Cumulative, TopK};
 use super::pad::Pad;
 use super::pool::{GlobalPool, Pool};
-use super::quantize::{Dynamic, Linear};
+use super::quantize::{Dequantize, Dynamic, Quantize};
 use super::quantized::{Form, QuantizedConv, QuantizedMatMul};
 use super::reduce::{ArgExtreme, Reduce};
 use super::reshape::{Flatten, Reshape};
@@ -96,7 +96,7 @@ pub static RULES: &[Row] = &[
     shaped("CumProd", &Cumulative, &[1], "the axis it runs along is locked, the others pass through"),
     shaped("CumSum", &Cumulative, &[1], "the axis it runs along is locked, the others pass through"),
     row("DepthToSpace", &DepthToSpace, "channels outside the block; the block is locked"),
-    row("DequantizeLinear", &Linear, LINEAR),
+    row("DequantizeLinear", &Dequantize, LINEAR),
     row("Div", &Arithmetic(Operation::Div), POINTWISE),
     row("Dropout", &FirstInput, POINTWISE),
     row(
@@ -179,7 +179,7 @@ pub static RULES: &[Row] = &[
     row("Pow", &Elementwise, POINTWISE),
     row("QLinearConv", &QuantizedConv(Form::Linear), QUANTIZED_CONVOLUTION),
     row("QLinearMatMul", &QuantizedMatMul(Form::Linear), QUANTIZED_PRODUCT),
-    row("QuantizeLinear", &Linear, LINEAR),
+    row("QuantizeLinear", &Quantize, LINEAR),
     row("RMSNormalization", &LayerNormalization, "the normalised axes are locked, the others pass through"),
     shaped("Range", &Range, &[0, 1, 2], "nothing"),
     row("Reciprocal", &Elementwise, POINTWISE),
