@@ -5,6 +5,7 @@
 //! opset 17                              optional; 17 is the default
 //! in x [1,3,8,8]                        a float input; a type may stand before the shape: in ids int64 [n,16]
 //! a = Conv(x, w[4,3,3,3], b[4], pads=[1,1,1,1])   w, b: float initializers with seeded random values
+//! q = DequantizeLinear(v:int8[4,3], <0.1>, z:int8{3})   a type behind the name: small random integers, or these
 //! b = Reshape(a, {1,-1,8})              {..}: an int64 constant; named: s{1,-1,8}
 //! c = Mul(b, <0.5>)                     <..>: a float constant, a scalar if it is one number
 //! d, e = Split(c, axis=1)               several outputs
@@ -88,14 +89,20 @@ fn input(text: &str) -> Option<ValueInfoProto> {
     let (head, dims) = text.split_once('[')?;
     let mut words = head.split_whitespace();
     let name = words.next()?;
-    let data_type = match words.next() {
-        None | Some("float") => DataType::Float,
-        Some("int64") => DataType::Int64,
-        Some("int32") => DataType::Int32,
-        Some("bool") => DataType::Bool,
-        Some(_) => return None,
-    };
+    let data_type = words.next().map_or(Some(DataType::Float), type_called)?;
     Some(declaration(name, data_type, Some(dims.strip_suffix(']')?)))
+}
+
+fn type_called(name: &str) -> Option<DataType> {
+    Some(match name {
+        "float" => DataType::Float,
+        "int64" => DataType::Int64,
+        "int32" => DataType::Int32,
+        "int8" => DataType::Int8,
+        "uint8" => DataType::Uint8,
+        "bool" => DataType::Bool,
+        _ => return None,
+    })
 }
 
 fn node(line: &str, graph: &mut GraphProto) -> Option<()> {
@@ -129,6 +136,10 @@ fn operand(text: &str, fresh: String, graph: &mut GraphProto) -> Option<String> 
     }
     let Some(at) = text.find(['[', '{', '<']) else { return Some(text.to_owned()) };
     let (name, body) = text.split_at(at);
+    let (name, data_type) = match name.split_once(':') {
+        Some((name, data_type)) => (name, Some(type_called(data_type)?)),
+        None => (name, None),
+    };
     let name = if name.is_empty() { fresh } else { name.to_owned() };
     let inner = body.get(1..body.len().checked_sub(1)?)?;
     let items = split(inner);
@@ -138,14 +149,24 @@ fn operand(text: &str, fresh: String, graph: &mut GraphProto) -> Option<String> 
             let dims: Option<Vec<i64>> = items.iter().map(|i| i.parse().ok()).collect();
             tensor.dims = dims?;
             let count = tensor.dims.iter().try_fold(1usize, |n, d| n.checked_mul(usize::try_from(*d).ok()?))?;
-            tensor.data_type = Some(DataType::Float as i32);
-            tensor.raw_data = Some(random_values(&name, count).into());
+            tensor.data_type = Some(data_type.unwrap_or(DataType::Float) as i32);
+            tensor.raw_data = Some(random_values(&name, count, data_type)?.into());
         }
         "{" => {
             let values: Option<Vec<i64>> = items.iter().map(|i| i.parse().ok()).collect();
-            tensor.dims = vec![i64::try_from(items.len()).ok()?];
-            tensor.data_type = Some(DataType::Int64 as i32);
-            tensor.int64_data = values?;
+            // One number of a given type is a scalar, as one float is.
+            if data_type.is_none() || items.len() != 1 {
+                tensor.dims = vec![i64::try_from(items.len()).ok()?];
+            }
+            tensor.data_type = Some(data_type.unwrap_or(DataType::Int64) as i32);
+            match data_type {
+                None | Some(DataType::Int64) => tensor.int64_data = values?,
+                Some(DataType::Float) => return None,
+                Some(_) => {
+                    let values: Option<Vec<i32>> = values?.into_iter().map(|v| i32::try_from(v).ok()).collect();
+                    tensor.int32_data = values?;
+                }
+            }
         }
         _ => {
             let values: Option<Vec<f32>> = items.iter().map(|i| i.parse().ok()).collect();
@@ -160,8 +181,9 @@ fn operand(text: &str, fresh: String, graph: &mut GraphProto) -> Option<String> 
     Some(name)
 }
 
-/// Values in ±(0.1 … 1.1), seeded by the name; positive where the name says it is a variance or a scale.
-fn random_values(name: &str, count: usize) -> Vec<u8> {
+/// Values in ±(0.1 … 1.1), seeded by the name; positive where the name says it is a variance or a scale. Integers are the
+/// hundredfold, rounded.
+fn random_values(name: &str, count: usize, data_type: Option<DataType>) -> Option<Vec<u8>> {
     let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let positive = name.contains("var") || name.contains("scale");
@@ -169,7 +191,20 @@ fn random_values(name: &str, count: usize) -> Vec<u8> {
         let magnitude = 0.1 + (r >> 1) as f32 / (u32::MAX >> 1) as f32;
         if positive || r & 1 == 0 { magnitude } else { -magnitude }
     };
-    (0..count).flat_map(|_| value(random.next_u32()).to_le_bytes()).collect()
+    let mut bytes = Vec::new();
+    for _ in 0..count {
+        let value = value(random.next_u32());
+        let integer = (value * 100.0).round() as i32;
+        match data_type.unwrap_or(DataType::Float) {
+            DataType::Float => bytes.extend(value.to_le_bytes()),
+            DataType::Int64 => bytes.extend(i64::from(integer).to_le_bytes()),
+            DataType::Int32 => bytes.extend(integer.to_le_bytes()),
+            DataType::Int8 => bytes.extend((integer as i8).to_le_bytes()),
+            DataType::Uint8 => bytes.push(integer.unsigned_abs() as u8),
+            _ => return None,
+        }
+    }
+    Some(bytes)
 }
 
 fn attribute(name: &str, value: &str) -> Option<AttributeProto> {

@@ -50,32 +50,40 @@ pub(super) struct MatMul;
 
 impl Rule for MatMul {
     fn signature(&self, node: &NodeView) -> Refused<Signature> {
-        let (a, b) = (node.shape(0)?, node.shape(1)?);
-        if a.is_empty() || b.is_empty() {
-            return Err(Refusal::new("an operand is a scalar"));
-        }
-        let mut signature = Signature::default();
-        let (batch_a, matrix_a) = a.split_at(a.len().saturating_sub(2));
-        let (batch_b, matrix_b) = b.split_at(b.len().saturating_sub(2));
-        let (batches, mut output) = align(node, &mut signature, &[batch_a, batch_b], "B")?;
-        let contracted = signature.free("K", None);
-        let rows = (matrix_a.len() == 2).then(|| signature.free("M", None));
-        let columns = (matrix_b.len() == 2).then(|| signature.free("N", None));
-        for (side, batch) in batches.into_iter().enumerate() {
-            let matrix = if side == 0 {
-                rows.iter().chain([&contracted]).cloned().collect::<Vec<_>>()
-            } else {
-                [&contracted].into_iter().chain(&columns).cloned().collect()
-            };
-            signature.inputs.push(Some([batch, matrix].concat()));
-        }
-        output.extend(rows);
-        output.extend(columns);
-        signature.outputs = vec![Some(output)];
-        Ok(signature)
+        product(node, [0, 1])
     }
 
     fn macs(&self, node: &NodeView, outputs: &[Option<Vec<Extent>>]) -> Option<Extent> {
         Extent::product(outputs.first()?.as_ref()?)?.times(node.shape(0).ok()?.last()?)
     }
+}
+
+/// The signature of a product of the inputs in two slots: both operands and the product.
+///
+/// # Errors
+/// A refusal if the shapes do not fit.
+pub(super) fn product(node: &NodeView, [first, second]: [usize; 2]) -> Refused<Signature> {
+    let (a, b) = (node.shape(first)?, node.shape(second)?);
+    if a.is_empty() || b.is_empty() {
+        return Err(Refusal::new("an operand is a scalar"));
+    }
+    let mut signature = Signature::default();
+    let (batch_a, matrix_a) = a.split_at(a.len().saturating_sub(2));
+    let (batch_b, matrix_b) = b.split_at(b.len().saturating_sub(2));
+    let (batches, mut output) = align(node, &mut signature, &[batch_a, batch_b], "B")?;
+    let contracted = signature.free("K", None);
+    let rows = (matrix_a.len() == 2).then(|| signature.free("M", None));
+    let columns = (matrix_b.len() == 2).then(|| signature.free("N", None));
+    for (side, batch) in batches.into_iter().enumerate() {
+        let matrix = if side == 0 {
+            rows.iter().chain([&contracted]).cloned().collect::<Vec<_>>()
+        } else {
+            [&contracted].into_iter().chain(&columns).cloned().collect()
+        };
+        signature.inputs.push(Some([batch, matrix].concat()));
+    }
+    output.extend(rows);
+    output.extend(columns);
+    signature.outputs = vec![Some(output)];
+    Ok(signature)
 }

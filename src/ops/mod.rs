@@ -19,6 +19,8 @@ mod norm;
 mod ordered;
 mod pad;
 mod pool;
+mod quantize;
+mod quantized;
 mod rearrange;
 mod recurrent;
 mod reduce;

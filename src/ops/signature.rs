@@ -51,6 +51,8 @@ pub struct Signature {
     pub scale: Option<usize>,
     /// Input slots that hold running statistics, which are state and not parameters.
     pub statistics: &'static [usize],
+    /// The input slots of scale and zero point, where the output is (input 0 - zero point) × scale.
+    pub quantisation: Option<[usize; 2]>,
 }
 
 impl Signature {

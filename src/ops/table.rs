@@ -18,6 +18,8 @@ use super::norm::{
 use super::ordered::{Cumulative, TopK};
 use super::pad::Pad;
 use super::pool::{GlobalPool, Pool};
+use super::quantize::{Dequantize, Dynamic, Quantize};
+use super::quantized::{Form, QuantizedConv, QuantizedMatMul};
 use super::recurrent::Recurrent;
 use super::reduce::{ArgExtreme, Reduce};
 use super::reshape::{Flatten, Reshape};
@@ -49,6 +51,9 @@ const ADDITIVE: &str = "every axis, the summed ones too: a sum does not see a ch
 const CONTRACTION: &str = "every axis of both operands";
 const CONVOLUTION: &str =
     "input and output channels, also of grouped and depthwise convolutions; batch and spatial axes are locked";
+const LINEAR: &str = "every axis; vectors of scales follow their axis, blocks go as a whole";
+const QUANTIZED_CONVOLUTION: &str = "as Conv; channels summed over are locked unless the input's zero point is 0";
+const QUANTIZED_PRODUCT: &str = "as MatMul; the contracted axis is locked unless a computed operand's zero point is 0";
 const POINTWISE: &str = "every axis passes through; broadcasting is followed";
 const POOL: &str = "channels pass through; batch and spatial axes are locked";
 const RECURRENT: &str = "inputs and hidden units, `hidden_size` follows; time, batch, directions and gates are locked";
@@ -86,14 +91,21 @@ pub static RULES: &[Row] = &[
     row("Concat", &Concat, "the parts of the joined axis, each by itself; every other axis passes"),
     shaped("ConstantOfShape", &ConstantOfShape, &[0], "every axis of known extent"),
     row("Conv", &Conv, CONVOLUTION),
+    row("ConvInteger", &QuantizedConv(Form::Integer), QUANTIZED_CONVOLUTION),
     row("ConvTranspose", &ConvTranspose, CONVOLUTION),
     row("Cos", &Elementwise, POINTWISE),
     row("Cosh", &Elementwise, POINTWISE),
     shaped("CumProd", &Cumulative, &[1], "the axis it runs along is locked, the others pass through"),
     shaped("CumSum", &Cumulative, &[1], "the axis it runs along is locked, the others pass through"),
     row("DepthToSpace", &DepthToSpace, "channels outside the block; the block is locked"),
+    row("DequantizeLinear", &Dequantize, LINEAR),
     row("Div", &Arithmetic(Operation::Div), POINTWISE),
     row("Dropout", &FirstInput, POINTWISE),
+    row(
+        "DynamicQuantizeLinear",
+        &Dynamic,
+        "every axis: the range includes 0, so a channel that is zero does not move it",
+    ),
     row("Einsum", &Einsum, "every axis of every operand; the axes of a diagonal are locked"),
     row("Elu", &Elementwise, POINTWISE),
     row("Equal", &Arithmetic(Operation::Equal), POINTWISE),
@@ -153,6 +165,7 @@ pub static RULES: &[Row] = &[
     ),
     row("LpPool", &Pool, POOL),
     row("MatMul", &MatMul, CONTRACTION),
+    row("MatMulInteger", &QuantizedMatMul(Form::Integer), QUANTIZED_PRODUCT),
     row("Max", &Arithmetic(Operation::Max), POINTWISE),
     row("MaxPool", &Pool, "channels pass through; spatial axes are locked; refused if it gives indices"),
     row("Mean", &Elementwise, POINTWISE),
@@ -168,6 +181,9 @@ pub static RULES: &[Row] = &[
     row("PRelu", &PRelu, "every axis passes through; the slope follows"),
     shaped("Pad", &Pad, &[1, 3], "every axis, padded parts too; reflected, repeated and wrapped axes are locked"),
     row("Pow", &Elementwise, POINTWISE),
+    row("QLinearConv", &QuantizedConv(Form::Linear), QUANTIZED_CONVOLUTION),
+    row("QLinearMatMul", &QuantizedMatMul(Form::Linear), QUANTIZED_PRODUCT),
+    row("QuantizeLinear", &Quantize, LINEAR),
     row("RMSNormalization", &LayerNormalization, "the normalised axes are locked, the others pass through"),
     row("RNN", &Recurrent::Rnn, RECURRENT),
     shaped("Range", &Range, &[0, 1, 2], "nothing"),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use super::marginal::marginals;
-use super::{Criterion, ScoreInput};
+use super::{Criterion, ScoreInput, quantised};
 use crate::coupling::Role;
 use crate::graph::ValueId;
 use crate::groups::{Group, Member};
@@ -24,20 +24,29 @@ pub(super) struct Magnitude {
 
 impl Criterion for Magnitude {
     fn score(&self, input: &ScoreInput) -> Result<Vec<Vec<f64>>> {
-        let counted: Vec<Vec<&Member>> = input.groups.iter().map(|group| self.counted(group)).collect();
-        let mut axes: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
+        let counted: Vec<Vec<&Member>> = input.groups.iter().map(|group| self.counted(input, group)).collect();
+        // The axes of every constant, and one member that reads it.
+        let mut axes: BTreeMap<ValueId, (&Member, Vec<usize>)> = BTreeMap::new();
         for member in counted.iter().flatten() {
-            let list = axes.entry(member.value).or_default();
+            let (_, list) = axes.entry(member.value).or_insert_with(|| (member, Vec::new()));
             if !list.contains(&member.axis) {
                 list.push(member.axis);
             }
         }
+        // What quantised weights stand for depends on their reader; contractions read their weights as they are.
+        let signature = |member: &Member| match member.role {
+            Role::PerChannel => input.coupling.signature(input.graph, member.node).ok(),
+            _ => None,
+        };
+        let axes: Vec<_> =
+            axes.into_iter().map(|(value, (member, axes))| (value, member, signature(member), axes)).collect();
         let sums: Result<BTreeMap<(ValueId, usize), Vec<f64>>> = axes
             .into_par_iter()
-            .map(|(value, axes)| {
+            .map(|(value, member, signature, axes)| {
                 let constant = input.graph.value(value).constant();
                 let constant = constant.ok_or_else(|| Error::input("a member is no constant"))?;
-                let sums = marginals(&constant.tensor, &axes, self.power)?;
+                let real = signature.and_then(|signature| quantised::weights(input.graph, &signature, member));
+                let sums = marginals(real.as_ref().unwrap_or(&constant.tensor), &axes, self.power)?;
                 Ok(axes.into_iter().zip(sums).map(|(axis, sum)| ((value, axis), sum)).collect::<Vec<_>>())
             })
             .collect::<Result<Vec<_>>>()
@@ -65,7 +74,11 @@ impl Criterion for Magnitude {
 
 impl Magnitude {
     /// The members that count, each constant's axis once however often it is read.
-    fn counted<'g>(&self, group: &'g Group) -> Vec<&'g Member> {
+    ///
+    /// Quantised weights reach their contraction through DequantizeLinear, so no contraction reads them. Of a group
+    /// without other weights, the constants with two or more axes are the weights; the vectors beside them are biases,
+    /// scales and zero points, and the scales count with the weights they scale.
+    fn counted<'g>(&self, input: &ScoreInput, group: &'g Group) -> Vec<&'g Member> {
         if group.lock.is_some() {
             return Vec::new();
         }
@@ -79,7 +92,13 @@ impl Magnitude {
             return scales;
         }
         let weights = pick(&[Role::Produced, Role::Contracted, Role::Scale]);
-        if weights.is_empty() { pick(&[Role::PerChannel]) } else { weights }
+        if !weights.is_empty() {
+            return weights;
+        }
+        let rank = |member: &&Member| input.graph.value(member.value).constant().map_or(0, |c| c.tensor.dims.len());
+        let others = pick(&[Role::PerChannel]);
+        let wide: Vec<&Member> = others.iter().copied().filter(|member| rank(member) > 1).collect();
+        if wide.is_empty() { others } else { wide }
     }
 }
 

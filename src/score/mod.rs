@@ -6,6 +6,7 @@
 
 mod magnitude;
 mod marginal;
+mod quantised;
 mod random;
 
 use crate::coupling::Coupling;
