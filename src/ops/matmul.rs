@@ -58,29 +58,66 @@ impl Rule for MatMul {
     }
 }
 
+/// How an operand of rank 2 or more lies in memory; all false is numpy's `batch…, rows, columns`.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Layout {
+    /// Rows and columns are exchanged.
+    pub(super) transposed: bool,
+    /// The matrix axis in front of the last one stands before the batch axes.
+    pub(super) rows_first: bool,
+}
+
+impl Layout {
+    /// The axes of an operand of `rank` in numpy's order: batch axes, rows, columns; one of rank 1 lies one way only.
+    pub(super) fn order(self, rank: usize) -> Vec<usize> {
+        let Some(last) = rank.checked_sub(1).filter(|last| *last > 0) else { return (0..rank).collect() };
+        let (batch, matrix) = if self.rows_first { (1..last, 0) } else { (0..last - 1, last - 1) };
+        let matrix = if self.transposed { [last, matrix] } else { [matrix, last] };
+        batch.chain(matrix).collect()
+    }
+}
+
 /// The signature of a product of the inputs in two slots: both operands and the product.
 ///
 /// # Errors
 /// A refusal if the shapes do not fit.
-pub(super) fn product(node: &NodeView, [first, second]: [usize; 2]) -> Refused<Signature> {
-    let (a, b) = (node.shape(first)?, node.shape(second)?);
-    if a.is_empty() || b.is_empty() {
-        return Err(Refusal::new("an operand is a scalar"));
+pub(super) fn product(node: &NodeView, slots: [usize; 2]) -> Refused<Signature> {
+    arranged(node, slots.map(|slot| (slot, Layout::default())))
+}
+
+/// The same for operands in other layouts.
+///
+/// # Errors
+/// As [`product`].
+pub(super) fn arranged(node: &NodeView, operands: [(usize, Layout); 2]) -> Refused<Signature> {
+    let mut orders = Vec::new();
+    let mut shapes = Vec::new();
+    for (slot, layout) in operands {
+        let shape = node.shape(slot)?;
+        if shape.is_empty() {
+            return Err(Refusal::new("an operand is a scalar"));
+        }
+        let order = layout.order(shape.len());
+        shapes.push(order.iter().filter_map(|axis| shape.get(*axis)).cloned().collect::<Vec<_>>());
+        orders.push(order);
     }
+    let batch_axes = |shape: &Vec<Extent>| shape.len().saturating_sub(2);
+    let batches: Vec<&[Extent]> = shapes.iter().map(|shape| shape.split_at(batch_axes(shape)).0).collect();
+    let is_matrix: Vec<bool> = shapes.iter().map(|shape| shape.len() > 1).collect();
     let mut signature = Signature::default();
-    let (batch_a, matrix_a) = a.split_at(a.len().saturating_sub(2));
-    let (batch_b, matrix_b) = b.split_at(b.len().saturating_sub(2));
-    let (batches, mut output) = align(node, &mut signature, &[batch_a, batch_b], "B")?;
+    let (batches, mut output) = align(node, &mut signature, &batches, "B")?;
     let contracted = signature.free("K", None);
-    let rows = (matrix_a.len() == 2).then(|| signature.free("M", None));
-    let columns = (matrix_b.len() == 2).then(|| signature.free("N", None));
-    for (side, batch) in batches.into_iter().enumerate() {
-        let matrix = if side == 0 {
-            rows.iter().chain([&contracted]).cloned().collect::<Vec<_>>()
+    let rows = (is_matrix.first() == Some(&true)).then(|| signature.free("M", None));
+    let columns = (is_matrix.get(1) == Some(&true)).then(|| signature.free("N", None));
+    for (side, (batch, order)) in batches.into_iter().zip(orders).enumerate() {
+        let matrix: Vec<Term> = if side == 0 {
+            rows.iter().chain([&contracted]).cloned().collect()
         } else {
             [&contracted].into_iter().chain(&columns).cloned().collect()
         };
-        signature.inputs.push(Some([batch, matrix].concat()));
+        let mut terms: Vec<(usize, Term)> = order.into_iter().zip([batch, matrix].concat()).collect();
+        terms.sort_by_key(|(axis, _)| *axis);
+        signature.inputs.push(Some(terms.into_iter().map(|(_, term)| term).collect()));
     }
     output.extend(rows);
     output.extend(columns);

@@ -6,12 +6,14 @@
 
 mod align;
 mod arithmetic;
+mod attention;
 mod concat;
 mod conv;
 mod einsum;
 mod elementwise;
 mod expand;
 mod follow;
+mod fused;
 mod gather;
 mod integers;
 mod matmul;

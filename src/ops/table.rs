@@ -4,11 +4,13 @@
 
 use super::Row;
 use super::arithmetic::{Arithmetic, Operation};
+use super::attention::{Attention, GroupQueryAttention, MultiHeadAttention, ProjectedAttention, RotaryEmbedding};
 use super::concat::Concat;
 use super::conv::{Conv, ConvTranspose};
 use super::einsum::Einsum;
 use super::elementwise::{Elementwise, FirstInput, PRelu};
 use super::expand::{Expand, Tile};
+use super::fused::{EmbedLayerNormalization, FusedConv, FusedMatMul, SkipLayerNormalization};
 use super::gather::{Gather, GatherElements};
 use super::matmul::{Gemm, MatMul};
 use super::norm::{
@@ -47,7 +49,13 @@ const fn shaped(
     Row { domain: "", op_type, rule, shape_inputs, note }
 }
 
+/// An operator of ONNX Runtime's own domain.
+const fn microsoft(op_type: &'static str, rule: &'static dyn super::Rule, note: &'static str) -> Row {
+    Row { domain: "com.microsoft", op_type, rule, shape_inputs: &[], note }
+}
+
 const ADDITIVE: &str = "every axis, the summed ones too: a sum does not see a channel that is zero";
+const ATTENTION: &str = "whole heads, the values inside a head, and if `scale` is given queries and keys inside a head; positions are locked";
 const CONTRACTION: &str = "every axis of both operands";
 const CONVOLUTION: &str =
     "input and output channels, also of grouped and depthwise convolutions; batch and spatial axes are locked";
@@ -57,6 +65,8 @@ const QUANTIZED_PRODUCT: &str = "as MatMul; the contracted axis is locked unless
 const POINTWISE: &str = "every axis passes through; broadcasting is followed";
 const POOL: &str = "channels pass through; batch and spatial axes are locked";
 const RECURRENT: &str = "inputs and hidden units, `hidden_size` follows; time, batch, directions and gates are locked";
+const ROTARY: &str = "whole heads; what is inside a head is locked, positions too";
+const SKIP: &str = "the last axis is locked, the others pass through";
 const REDUCTION: &str = "the reduced axes are locked, the others pass through";
 
 /// Every operator that pruning understands.
@@ -72,6 +82,7 @@ pub static RULES: &[Row] = &[
     row("Asinh", &Elementwise, POINTWISE),
     row("Atan", &Elementwise, POINTWISE),
     row("Atanh", &Elementwise, POINTWISE),
+    row("Attention", &Attention, ATTENTION),
     row("AveragePool", &Pool, POOL),
     row(
         "BatchNormalization",
@@ -201,6 +212,7 @@ pub static RULES: &[Row] = &[
     row("Relu", &Elementwise, POINTWISE),
     shaped("Reshape", &Reshape, &[1], "every axis, split and merged; locked where the target cuts across channels"),
     shaped("Resize", &Resize, &[3], "axes that keep their extent; interpolated ones are locked"),
+    row("RotaryEmbedding", &RotaryEmbedding { cosine: None }, ROTARY),
     row("Round", &Elementwise, POINTWISE),
     shaped("Scatter", &Scatter, &[1], "every axis of the data is locked; its shape is known"),
     shaped("ScatterElements", &Scatter, &[1], "every axis of the data is locked; its shape is known"),
@@ -210,6 +222,7 @@ pub static RULES: &[Row] = &[
     row("Shrink", &Elementwise, POINTWISE),
     row("Sigmoid", &Elementwise, POINTWISE),
     row("Sign", &Elementwise, POINTWISE),
+    row("SimplifiedLayerNormalization", &LayerNormalization, "the normalised axes are locked, the others pass through"),
     row("Sin", &Elementwise, POINTWISE),
     row("Sinh", &Elementwise, POINTWISE),
     row("Size", &Size, "every axis; the result follows"),
@@ -244,6 +257,24 @@ pub static RULES: &[Row] = &[
     row("Upsample", &Upsample, "axes that keep their extent; interpolated ones are locked"),
     row("Where", &Arithmetic(Operation::Where), POINTWISE),
     row("Xor", &Elementwise, POINTWISE),
+    microsoft("Attention", &ProjectedAttention, ATTENTION),
+    microsoft("BiasGelu", &Elementwise, POINTWISE),
+    microsoft("EmbedLayerNormalization", &EmbedLayerNormalization, "nothing; the shape of what is looked up is known"),
+    microsoft("FastGelu", &Elementwise, POINTWISE),
+    microsoft("FusedConv", &FusedConv, CONVOLUTION),
+    microsoft("FusedGemm", &Gemm, CONTRACTION),
+    microsoft("FusedMatMul", &FusedMatMul, CONTRACTION),
+    microsoft("Gelu", &Elementwise, POINTWISE),
+    microsoft(
+        "GroupQueryAttention",
+        &GroupQueryAttention,
+        "whole groups of heads and heads of every group; positions and what is inside a head are locked",
+    ),
+    microsoft("MultiHeadAttention", &MultiHeadAttention, ATTENTION),
+    microsoft("QuickGelu", &Elementwise, POINTWISE),
+    microsoft("RotaryEmbedding", &RotaryEmbedding { cosine: Some(2) }, ROTARY),
+    microsoft("SkipLayerNormalization", &SkipLayerNormalization, SKIP),
+    microsoft("SkipSimplifiedLayerNormalization", &SkipLayerNormalization, SKIP),
 ];
 
 /// The row of an operator, or `None` if it is opaque.
