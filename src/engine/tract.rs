@@ -13,7 +13,7 @@ use tract_onnx::tract_hir::infer::{InferenceFact, InferenceModelExt};
 use tract_onnx::tract_hir::internal::{bail, format_err};
 
 use super::{ElementType, Engine, InputFact, Session, Value};
-use crate::proto::onnx::{GraphProto, ModelProto, TensorProto};
+use crate::proto::onnx::{GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::{Error, Result};
 
 /// The built-in engine.
@@ -63,6 +63,9 @@ impl Session for TractSession {
 }
 
 fn open(model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> TractResult<Box<dyn Session>> {
+    if let Some((node, attribute)) = model.graph.iter().flat_map(|g| &g.node).find_map(ignored) {
+        bail!("node `{node}` has attribute `{attribute}`, which this engine ignores");
+    }
     let proto = tract_onnx::pb::ModelProto::decode(self_contained(model).as_slice())?;
     let mut parsed = tract_onnx::onnx().with_ignore_value_info(true).parse(&proto, None)?;
     if let Some(name) = parsed.unresolved_inputs.first() {
@@ -103,6 +106,25 @@ fn open(model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> TractRes
         Err(_) => typed.into_runnable()?,
     };
     Ok(Box::new(TractSession { plan, inputs: in_order }))
+}
+
+/// What LSTM, GRU and RNN use in each direction unless told otherwise.
+const DEFAULT_ACTIVATIONS: [&[&str]; 3] = [&["Sigmoid", "Tanh", "Tanh"], &["Sigmoid", "Tanh"], &["Tanh"]];
+
+/// An attribute that tract 0.23 reads over: recurrent cells that run backwards only, clip, or use functions of their own.
+/// Both models would be misread alike, and equality would mean nothing.
+fn ignored(node: &NodeProto) -> Option<(&str, &str)> {
+    let attribute = node.attribute.iter().find(|a| match a.name() {
+        "direction" => a.s() == b"reverse",
+        "activations" => !DEFAULT_ACTIVATIONS.iter().any(|usual| {
+            let repeated = usual.iter().map(|name| name.as_bytes()).cycle();
+            a.strings.len().is_multiple_of(usual.len())
+                && a.strings.iter().map(Vec::as_slice).eq(repeated.take(a.strings.len()))
+        }),
+        "clip" => a.f() != 0.0,
+        _ => false,
+    })?;
+    Some((if node.name().is_empty() { node.output.first()? } else { node.name() }, attribute.name()))
 }
 
 /// The encoded model with every tensor inline: the reader has resolved external data into `raw_data`, but the marks
