@@ -19,7 +19,7 @@
 //! ```
 
 use crate::Result;
-use crate::allocate::{self, AllocateConfig, Plan, Rounding};
+use crate::allocate::{self, AllocateConfig, Choice, Plan, Rounding};
 use crate::coupling::{Coupling, Rules};
 use crate::graph::Graph;
 use crate::groups::{self, Group};
@@ -44,6 +44,10 @@ pub struct PruneConfig {
     pub max_ratio: f64,
     /// Name patterns of nodes and tensors whose groups stay whole.
     pub protect: Vec<String>,
+    /// What becomes of whole heads of attention products; `None` chooses between them and `head_dims`.
+    pub heads: Option<Choice>,
+    /// What becomes of the dimensions inside their heads.
+    pub head_dims: Option<Choice>,
     /// The seed of everything random.
     pub seed: u64,
 }
@@ -57,6 +61,8 @@ impl Default for PruneConfig {
             min_channels: 1,
             max_ratio: 1.0,
             protect: Vec::new(),
+            heads: None,
+            head_dims: None,
             seed: 0,
         }
     }
@@ -81,17 +87,23 @@ impl<'m> Analysis<'m> {
     /// # Errors
     /// A graph that is not well formed, a task that names no output.
     pub fn of(model: &'m ModelProto, tasks: &[(String, Vec<String>)]) -> Result<Self> {
-        Self::with_rules(model, tasks, rule_for)
+        Self::with_rules(model, tasks, rule_for, false)
     }
 
-    /// As [`Analysis::of`], by other rules than the program's own.
+    /// As [`Analysis::of`], by other rules than the program's own, or with approximations allowed: axes may shrink over
+    /// which statistics are taken, so that the result is no longer the masked original but near it.
     ///
     /// # Errors
     /// As [`Analysis::of`].
-    pub fn with_rules(model: &'m ModelProto, tasks: &[(String, Vec<String>)], rules: Rules) -> Result<Self> {
+    pub fn with_rules(
+        model: &'m ModelProto,
+        tasks: &[(String, Vec<String>)],
+        rules: Rules,
+        allows_approximations: bool,
+    ) -> Result<Self> {
         let graph = Graph::new(model)?;
         let tasks = Tasks::of(&graph, tasks)?;
-        let coupling = Coupling::with_rules(&graph, rules);
+        let coupling = Coupling::with_rules(&graph, rules, allows_approximations);
         let groups = groups::find(&graph, &coupling, &tasks);
         Ok(Self { graph, coupling, tasks, groups })
     }
@@ -117,6 +129,8 @@ impl<'m> Analysis<'m> {
             min_channels: config.min_channels,
             max_ratio: config.max_ratio,
             protect: config.protect.clone(),
+            heads: config.heads,
+            head_dims: config.head_dims,
         };
         allocate::uniform(&self.graph, &self.coupling, &self.groups, scores, &allocate)
     }

@@ -52,7 +52,7 @@ fn random_plan(analysis: &Analysis, random: &mut Random) -> Plan {
 fn run(seed: u64, rules: Rules) -> Case {
     let text = model(seed);
     let original = text::parse(&text).unwrap();
-    let analysis = match Analysis::with_rules(&original, &[], rules) {
+    let analysis = match Analysis::with_rules(&original, &[], rules, false) {
         Ok(analysis) => analysis,
         Err(e) => return Case::Wrong(format!("not analysed: {e}\n{text}")),
     };
@@ -68,7 +68,7 @@ fn run(seed: u64, rules: Rules) -> Case {
         Err(e) => Case::Wrong(format!("not judged: {e}\n{text}")),
         Ok(verdict) => match verdict.outcome {
             Outcome::Passed => Case::Equal(cut),
-            Outcome::CannotRun { reason } => Case::NotRun(reason),
+            Outcome::CannotRun { reason } | Outcome::NotCompared { reason } => Case::NotRun(reason),
             Outcome::Failed { reason, first } => {
                 let again = (1..4).all(|other| {
                     let options = VerifyOptions { seed: seed + other * 1_000_003, ..options.clone() };

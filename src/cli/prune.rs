@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use onnx_mtprune::allocate::{Plan, Rounding};
+use onnx_mtprune::ops;
 use onnx_mtprune::plan_file::PlanFile;
 use onnx_mtprune::proto::{self, ModelFile, WriteOptions};
 use onnx_mtprune::prune::{Analysis, PruneConfig};
@@ -22,10 +23,14 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let file = console.stage("read", || proto::read(&arguments.input))?;
     check_data_files(arguments, &file)?;
     check_unknown_fields(arguments, &file, &console)?;
-    let analysis = console.stage("analyse", || Analysis::of(&file.model, &arguments.tasks.tasks))?;
+    let planned = arguments.plan.as_ref().map(|path| verify::read_plan(path, &file)).transpose()?;
+    let approximate = planned.as_ref().map_or(arguments.allow_approximate, |plan| !plan.approximated.is_empty());
+    let analysis = console.stage("analyse", || {
+        Analysis::with_rules(&file.model, &arguments.tasks.tasks, ops::rule_for, approximate)
+    })?;
     let config = config(arguments);
-    let plan = match &arguments.plan {
-        Some(path) => console.stage("plan", || verify::read_plan(path, &file)?.plan(&analysis.groups))?,
+    let plan = match &planned {
+        Some(planned) => console.stage("plan", || planned.plan(&analysis.groups))?,
         None => {
             let scores = console.stage("score", || analysis.score(&config))?;
             console.stage("allocate", || analysis.allocate(&scores, &config))?
@@ -41,7 +46,7 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let mut report_out = arguments.report.as_deref().map(Staged::new).transpose()?;
     if let Some(staged) = &mut plan_out {
         let hash = files::sha256(&file.bytes);
-        staged.fill(&PlanFile::new(hash, &analysis.groups, &plan, &rewritten.kept, &rewritten.altered).text()?)?;
+        staged.fill(&PlanFile::new(hash, &analysis.groups, &plan, &rewritten).text()?)?;
     }
     let bytes = if arguments.dry_run {
         length
@@ -55,7 +60,7 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
         input: input_row(&arguments.input, &file),
         output: FileRow { path: arguments.output.display().to_string(), bytes },
         written: !arguments.dry_run,
-        options: Options::new(&config, arguments.plan.as_ref().map(|p| p.display().to_string())),
+        options: Options::new(&config, arguments.plan.as_ref().map(|p| p.display().to_string()), approximate),
         verification,
         stages: console.stages(),
     })?;
@@ -88,7 +93,7 @@ fn verified(
     if arguments.no_verify {
         return Ok((Verification::switched_off(), length));
     }
-    let options = verify::options(&arguments.check, rewritten.altered.clone())?;
+    let options = verify::options(&arguments.check, rewritten.altered.clone(), rewritten.approximated.clone())?;
     let verdict = console.stage("verify", || verify::judge(&file.model, &pruned, &rewritten.kept, &options))?;
     if let Some(error) = verify::failure(&verdict) {
         return Err(
@@ -152,6 +157,8 @@ fn config(arguments: &PruneArguments) -> PruneConfig {
         min_channels: arguments.min_channels,
         max_ratio: arguments.max_ratio,
         protect: arguments.protect.clone(),
+        heads: arguments.heads,
+        head_dims: arguments.head_dims,
         seed: arguments.check.seed,
     }
 }
@@ -171,7 +178,8 @@ fn details(analysis: &Analysis, plan: &Plan) -> String {
         let kept = plan.kept.get(index).and_then(Option::as_ref).map_or(group.extent, Vec::len);
         let name = words::shorten(&group.name, usize::MAX);
         let tasks = analysis.tasks.names(&group.tasks);
-        page.push_str(&format!("group {name}: {} -> {kept}, feeds {tasks}\n", group.extent));
+        let part = group.part.map_or_else(String::new, |part| format!(" {}", words::part(part)));
+        page.push_str(&format!("group {name}: {} -> {kept}{part}, feeds {tasks}\n", group.extent));
     }
     for (node, why) in analysis.graph.nodes.iter().zip(&analysis.coupling.opaque) {
         if let Some(why) = why {

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::axes::{Expr, Extent, LockId, Space, Symbols};
 use crate::graph::{Graph, NodeId, Source, ValueId};
-use crate::ops::{InputView, Integers, NodeView, Refusal, Row, Signature, rule_for};
+use crate::ops::{InputView, Integers, NodeView, Part, Refusal, Row, Signature, rule_for};
 use crate::proto::onnx::TypeProto;
 use crate::proto::tensor;
 
@@ -67,6 +67,8 @@ pub type Rules = fn(&str, &str) -> Option<&'static Row>;
 pub struct Coupling {
     /// Where the rules come from.
     pub rules: Rules,
+    /// True if axes over which statistics are taken may shrink.
+    pub allows_approximations: bool,
     /// All axis expressions.
     pub space: Space,
     /// The symbols in their extents.
@@ -79,6 +81,10 @@ pub struct Coupling {
     pub locks: Vec<Lock>,
     /// All readings of constants.
     pub readings: Vec<Reading>,
+    /// The axes that would be locked were approximations not allowed, with the nodes that take statistics over them.
+    pub approximate: Vec<(NodeId, Expr)>,
+    /// What axes are in the attention products of the model, one list per product.
+    pub parts: Vec<Vec<(Expr, Part)>>,
     /// Multiply-accumulates by node.
     pub macs: Vec<Option<Extent>>,
     /// Why a node is opaque, by node.
@@ -88,20 +94,23 @@ pub struct Coupling {
 impl Coupling {
     /// Couples all axes of the graph.
     pub fn of(graph: &Graph) -> Self {
-        Self::with_rules(graph, rule_for)
+        Self::with_rules(graph, rule_for, false)
     }
 
-    /// Couples all axes of the graph by other rules than the program's own.
-    pub fn with_rules(graph: &Graph, rules: Rules) -> Self {
+    /// Couples all axes of the graph by other rules than the program's own, or with approximations allowed.
+    pub fn with_rules(graph: &Graph, rules: Rules, allows_approximations: bool) -> Self {
         let count = graph.values.len();
         let mut coupling = Coupling {
             rules,
+            allows_approximations,
             space: Space::default(),
             symbols: RefCell::default(),
             axes: vec![None; count],
             integers: vec![None; count],
             locks: Vec::new(),
             readings: Vec::new(),
+            approximate: Vec::new(),
+            parts: Vec::new(),
             macs: vec![None; graph.nodes.len()],
             opaque: vec![None; graph.nodes.len()],
         };

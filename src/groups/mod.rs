@@ -6,11 +6,14 @@
 //! Invariants: groups are ordered by the first node that reads a member; every member's axis has the group's atom in
 //! its expression.
 
+mod parts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::axes::{Expr, LockId, Shape};
 use crate::coupling::{Coupling, Role};
 use crate::graph::{Graph, NodeId, ValueId};
+use crate::ops::Part;
 use crate::tasks::{TaskSet, Tasks};
 
 /// One place where a group shows in a constant.
@@ -41,6 +44,8 @@ pub struct Group {
     pub tasks: TaskSet,
     /// Why they must stay, if they must.
     pub lock: Option<LockId>,
+    /// What they are in an attention product, if they may shrink and are a part of one.
+    pub part: Option<Part>,
 }
 
 /// All groups of a model, in order.
@@ -74,6 +79,7 @@ pub fn find(graph: &Graph, coupling: &Coupling, tasks: &Tasks) -> Vec<Group> {
                         members: Vec::new(),
                         tasks: TaskSet::default(),
                         lock: space.lock_of(atom),
+                        part: None,
                     });
                     groups.len() - 1
                 });
@@ -83,6 +89,7 @@ pub fn find(graph: &Graph, coupling: &Coupling, tasks: &Tasks) -> Vec<Group> {
         }
     }
     name(graph, &mut groups);
+    parts::mark(coupling, &mut groups, &index);
     groups
 }
 

@@ -56,10 +56,8 @@ impl Rule for FusedMatMul {
     }
 }
 
-/// Normalisation of x + skip (+ bias) over the last axis; output 3 is the sum.
-///
-/// SkipLayerNormalization has gamma, beta and bias behind the two summands, SkipSimplifiedLayerNormalization gamma and
-/// bias: vectors along the last axis either way.
+/// Normalisation of x + skip (+ bias) over the last axis; output 3 is the sum. Gamma, beta and bias behind the two
+/// summands are vectors along the last axis.
 pub(super) struct SkipLayerNormalization;
 
 impl Rule for SkipLayerNormalization {
@@ -81,8 +79,11 @@ pub(super) struct EmbedLayerNormalization;
 
 impl Rule for EmbedLayerNormalization {
     fn signature(&self, node: &NodeView) -> Refused<Signature> {
-        let why = "its embeddings are looked up along this axis or normalised over it";
-        let mut signature = Signature::parse("b s, _, v h, p h, t h, h, h -> b s h, b, b s h", why)?.scaled_by(5);
+        let signature = Signature::parse(
+            "b s, _, v h, p h, t h, h, h -> b s h, b, b s h",
+            "its embeddings are looked up along this axis",
+        )?;
+        let mut signature = signature.because("h", super::norm::STATISTICS).approximately(&["h"]).scaled_by(5);
         if !node.has(4)
             && let Some(segments) = signature.inputs.get_mut(4)
         {

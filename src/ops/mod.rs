@@ -28,6 +28,7 @@ mod recurrent;
 mod reduce;
 mod reshape;
 mod resize;
+mod root_mean_square;
 mod sample;
 mod scatter;
 mod shapes;
@@ -47,7 +48,7 @@ mod window;
 use std::collections::BTreeMap;
 
 pub use integers::{Integers, MAX_ENTRIES};
-pub use signature::{Letter, Signature, TensorTerms, Term};
+pub use signature::{Letter, Part, Signature, TensorTerms, Term};
 pub use table::{RULES, rule_for};
 pub use view::{Extents, InputView, NodeView, normalise_axis};
 
@@ -142,6 +143,8 @@ pub enum Edit {
     Scalar(usize, i64),
     /// Some entries of input `slot`, a vector computed when the model runs, are overridden: (index, value).
     Entries(usize, Vec<(usize, i64)>),
+    /// A float attribute gets a value.
+    Float(&'static str, f32),
     /// An attribute goes.
     Remove(&'static str),
     /// Output `slot` is multiplied by a factor.

@@ -26,6 +26,7 @@ use super::recurrent::Recurrent;
 use super::reduce::{ArgExtreme, Reduce};
 use super::reshape::{Flatten, Reshape};
 use super::resize::{Resize, Upsample};
+use super::root_mean_square::RootMeanSquare;
 use super::sample::GridSample;
 use super::scatter::{Scatter, Trilu};
 use super::shapes::{ConstantOfShape, OneHot, Range, Shape, Size};
@@ -65,6 +66,8 @@ const QUANTIZED_PRODUCT: &str = "as MatMul; the contracted axis is locked unless
 const POINTWISE: &str = "every axis passes through; broadcasting is followed";
 const POOL: &str = "channels pass through; batch and spatial axes are locked";
 const RECURRENT: &str = "inputs and hidden units, `hidden_size` follows; time, batch, directions and gates are locked";
+const ROOT_MEAN_SQUARE: &str =
+    "every axis, the normalised ones too: `epsilon` follows, and the output is multiplied by a factor";
 const ROTARY: &str = "whole heads; what is inside a head is locked, positions too";
 const SKIP: &str = "the last axis is locked, the others pass through";
 const REDUCTION: &str = "the reduced axes are locked, the others pass through";
@@ -195,7 +198,7 @@ pub static RULES: &[Row] = &[
     row("QLinearConv", &QuantizedConv(Form::Linear), QUANTIZED_CONVOLUTION),
     row("QLinearMatMul", &QuantizedMatMul(Form::Linear), QUANTIZED_PRODUCT),
     row("QuantizeLinear", &Quantize, LINEAR),
-    row("RMSNormalization", &LayerNormalization, "the normalised axes are locked, the others pass through"),
+    row("RMSNormalization", &RootMeanSquare { skip: false }, ROOT_MEAN_SQUARE),
     row("RNN", &Recurrent::Rnn, RECURRENT),
     shaped("Range", &Range, &[0, 1, 2], "nothing"),
     row("Reciprocal", &Elementwise, POINTWISE),
@@ -222,7 +225,7 @@ pub static RULES: &[Row] = &[
     row("Shrink", &Elementwise, POINTWISE),
     row("Sigmoid", &Elementwise, POINTWISE),
     row("Sign", &Elementwise, POINTWISE),
-    row("SimplifiedLayerNormalization", &LayerNormalization, "the normalised axes are locked, the others pass through"),
+    row("SimplifiedLayerNormalization", &RootMeanSquare { skip: false }, ROOT_MEAN_SQUARE),
     row("Sin", &Elementwise, POINTWISE),
     row("Sinh", &Elementwise, POINTWISE),
     row("Size", &Size, "every axis; the result follows"),
@@ -274,7 +277,7 @@ pub static RULES: &[Row] = &[
     microsoft("QuickGelu", &Elementwise, POINTWISE),
     microsoft("RotaryEmbedding", &RotaryEmbedding { cosine: Some(2) }, ROTARY),
     microsoft("SkipLayerNormalization", &SkipLayerNormalization, SKIP),
-    microsoft("SkipSimplifiedLayerNormalization", &SkipLayerNormalization, SKIP),
+    microsoft("SkipSimplifiedLayerNormalization", &RootMeanSquare { skip: true }, ROOT_MEAN_SQUARE),
 ];
 
 /// The row of an operator, or `None` if it is opaque.

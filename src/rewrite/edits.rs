@@ -85,6 +85,10 @@ impl Added {
                 *attribute(proto, name, AttributeType::Ints) =
                     AttributeProto { ints: values.clone(), ..blank(name, AttributeType::Ints) };
             }
+            Edit::Float(name, value) => {
+                *attribute(proto, name, AttributeType::Float) =
+                    AttributeProto { f: Some(*value), ..blank(name, AttributeType::Float) };
+            }
             Edit::Constant(slot, values) => {
                 let dims = vec![i64::try_from(values.len()).unwrap_or(i64::MAX)];
                 self.operand(graph, id, proto, *slot, dims, values, names)?;

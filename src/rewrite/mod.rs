@@ -31,6 +31,9 @@ pub struct Rewritten {
     /// Constants whose values were changed on purpose: shapes, split sizes, indices, and vectors of which several
     /// readers keep different parts.
     pub altered: BTreeSet<String>,
+    /// The nodes, by the names of their first outputs, that take statistics over axes which got shorter, so that these
+    /// are statistics of what remains; empty unless approximations were allowed.
+    pub approximated: BTreeSet<String>,
     /// Multiply-accumulates of every node after pruning, where known.
     pub macs: Vec<Option<Extent>>,
 }
@@ -54,7 +57,10 @@ pub fn rewrite(graph: &Graph, coupling: &Coupling, masks: &BTreeMap<Expr, Vec<bo
     }
     let (kept, divided) = shrunk.kept(graph);
     altered.extend(divided);
-    Ok(Rewritten { output: Output { model, slices }, kept, altered, macs: after.macs })
+    let statistics = coupling.approximate.iter().filter(|(_, axis)| coupling.space.mask(*axis, masks).is_some());
+    let outputs = statistics.filter_map(|(id, _)| graph.node(*id).outputs.iter().flatten().next());
+    let approximated = outputs.map(|output| graph.value(*output).name.to_owned()).collect();
+    Ok(Rewritten { output: Output { model, slices }, kept, altered, approximated, macs: after.macs })
 }
 
 /// Which axes of which values got shorter.

@@ -181,7 +181,7 @@ fn one_or_zero(element: ElementType, one: bool) -> Vec<u8> {
     }
 }
 
-fn constant(name: &str, element: ElementType, dims: Vec<i64>, data: Vec<u8>) -> NodeProto {
+pub(super) fn constant(name: &str, element: ElementType, dims: Vec<i64>, data: Vec<u8>) -> NodeProto {
     let tensor =
         TensorProto { dims, data_type: Some(element as i32), raw_data: Some(data.into()), ..Default::default() };
     let value = AttributeProto {
@@ -200,7 +200,7 @@ fn constant(name: &str, element: ElementType, dims: Vec<i64>, data: Vec<u8>) -> 
 }
 
 /// The names of all values and nodes, at every depth.
-fn all_names(graph: &GraphProto) -> BTreeSet<String> {
+pub(super) fn all_names(graph: &GraphProto) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = graph.initializer.iter().map(|t| t.name().to_string()).collect();
     names.extend(graph.input.iter().map(|i| i.name().to_string()));
     for node in &graph.node {

@@ -1,0 +1,70 @@
+//! Nested groups: which factors of an axis shrink.
+//!
+//! An axis (H D) lets whole heads go (a factor H), the same dimensions of every head (D), or both; each is exact by
+//! itself, because either is a set of atoms with a mask of its own, so all at once are exact, too. Shrinking all of them
+//! removes more than was asked for, so by default one does: the one that comes nearest to the fraction asked for, the
+//! innermost among equals. Where the user asks for heads to shrink, for their dimensions, or for both, one factor of each
+//! kind does.
+
+use std::collections::BTreeSet;
+
+use super::{AllocateConfig, Held, Plan, kept_count};
+use crate::coupling::Coupling;
+use crate::groups::{Group, nestings};
+use crate::ops::Part;
+
+/// What the user wants to become of a part of attention products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// It stays whole.
+    Keep,
+    /// It shrinks, whatever else does.
+    Prune,
+}
+
+/// Notes which groups stay whole because the user keeps them or because what they are nested with shrinks.
+pub(super) fn hold(coupling: &Coupling, groups: &[Group], config: &AllocateConfig, plan: &mut Plan) {
+    let asked = [(Part::Heads, config.heads), (Part::HeadDimensions, config.head_dims)];
+    for (index, group) in groups.iter().enumerate().filter(|(_, group)| group.lock.is_none()) {
+        if let Some(part) = group.part.filter(|part| asked.contains(&(*part, Some(Choice::Keep)))) {
+            plan.held.entry(index).or_insert(Held::Part(part));
+        }
+    }
+    let wanted: Vec<Part> = asked.iter().filter(|(_, c)| *c == Some(Choice::Prune)).map(|(part, _)| *part).collect();
+    // Decided on what the user holds alone, so that the order of the nestings does not matter.
+    let held: BTreeSet<usize> = plan.held.keys().copied().collect();
+    for factors in nestings(coupling, groups) {
+        let is = |factor: &[usize], part: Part| factor.iter().any(|g| groups[*g].part == Some(part));
+        let open = |held: &dyn Fn(usize) -> bool| -> Vec<&Vec<usize>> {
+            factors.iter().filter(|factor| factor.iter().any(|g| !held(*g))).collect()
+        };
+        let asked_for = open(&|g| held.contains(&g));
+        let mut chosen: Vec<&Vec<usize>> = Vec::new();
+        for part in &wanted {
+            let of_part = asked_for.iter().copied().filter(|factor| is(factor, *part));
+            // Whole heads go with the heads of keys and values that they share: the outermost among equals.
+            let nearest = of_part.min_by(|a, b| error(groups, config, a).total_cmp(&error(groups, config, b)));
+            chosen.extend(nearest);
+        }
+        let rest = if chosen.is_empty() { open(&|g| plan.held.contains_key(&g)) } else { asked_for };
+        if chosen.is_empty() {
+            let nearest =
+                rest.iter().rev().min_by(|a, b| error(groups, config, a).total_cmp(&error(groups, config, b)));
+            chosen.extend(nearest);
+        }
+        let keep: BTreeSet<usize> = chosen.iter().flat_map(|factor| factor.iter().copied()).collect();
+        let Some(first) = chosen.first().and_then(|factor| factor.first()) else { continue };
+        for group in rest.iter().flat_map(|factor| factor.iter()).filter(|g| !keep.contains(g)) {
+            plan.held.entry(*group).or_insert(Held::Nested(*first));
+        }
+    }
+}
+
+/// How far from the fraction asked for a factor ends up if it alone shrinks.
+fn error(groups: &[Group], config: &AllocateConfig, factor: &[usize]) -> f64 {
+    let (kept, all) = factor.iter().fold((0, 0), |(kept, all), g| {
+        let extent = groups[*g].extent;
+        (kept + kept_count(extent, config), all + extent)
+    });
+    (kept as f64 / all.max(1) as f64 - (1.0 - config.ratio)).abs()
+}
