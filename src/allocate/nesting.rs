@@ -2,10 +2,11 @@
 //!
 //! An axis (H D) lets whole heads go (a factor H), the same dimensions of every head (D), or both; each is exact by
 //! itself, because either is a set of atoms with a mask of its own, so all at once are exact, too. Shrinking all of them
-//! removes more than was asked for, so by default one does: the one that comes nearest to the fraction asked for, the
-//! innermost among equals. Where the user asks for heads to shrink, for their dimensions, or for both, one factor of each
+//! removes more than was asked for, so by default one does: the one that comes nearest to the fraction asked for; among
+//! equals one that is exact before one that approximates, then the innermost. Where the user asks for heads to shrink, for their dimensions, or for both, one factor of each
 //! kind does.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use super::{AllocateConfig, Held, Plan, kept_count};
@@ -43,14 +44,12 @@ pub(super) fn hold(coupling: &Coupling, groups: &[Group], config: &AllocateConfi
         for part in &wanted {
             let of_part = asked_for.iter().copied().filter(|factor| is(factor, *part));
             // Whole heads go with the heads of keys and values that they share: the outermost among equals.
-            let nearest = of_part.min_by(|a, b| error(groups, config, a).total_cmp(&error(groups, config, b)));
+            let nearest = of_part.min_by(|a, b| order(groups, config, a, b));
             chosen.extend(nearest);
         }
         let rest = if chosen.is_empty() { open(&|g| plan.held.contains_key(&g)) } else { asked_for };
         if chosen.is_empty() {
-            let nearest =
-                rest.iter().rev().min_by(|a, b| error(groups, config, a).total_cmp(&error(groups, config, b)));
-            chosen.extend(nearest);
+            chosen.extend(rest.iter().rev().min_by(|a, b| order(groups, config, a, b)));
         }
         let keep: BTreeSet<usize> = chosen.iter().flat_map(|factor| factor.iter().copied()).collect();
         let Some(first) = chosen.first().and_then(|factor| factor.first()) else { continue };
@@ -58,6 +57,13 @@ pub(super) fn hold(coupling: &Coupling, groups: &[Group], config: &AllocateConfi
             plan.held.entry(*group).or_insert(Held::Nested(*first));
         }
     }
+}
+
+/// Which of two factors shrinks rather.
+fn order(groups: &[Group], config: &AllocateConfig, a: &[usize], b: &[usize]) -> Ordering {
+    let approximates = |factor: &[usize]| factor.iter().any(|g| groups[*g].approximate);
+    let errors = error(groups, config, a).total_cmp(&error(groups, config, b));
+    errors.then(approximates(a).cmp(&approximates(b)))
 }
 
 /// How far from the fraction asked for a factor ends up if it alone shrinks.

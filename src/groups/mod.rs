@@ -46,6 +46,8 @@ pub struct Group {
     pub lock: Option<LockId>,
     /// What they are in an attention product, if they may shrink and are a part of one.
     pub part: Option<Part>,
+    /// True if statistics are taken over them, which would lock them were approximations not allowed.
+    pub approximate: bool,
 }
 
 /// All groups of a model, in order.
@@ -61,6 +63,7 @@ pub fn find(graph: &Graph, coupling: &Coupling, tasks: &Tasks) -> Vec<Group> {
             }
         }
     }
+    let approximate: BTreeSet<Expr> = coupling.approximate.iter().flat_map(|(_, axis)| space.atoms(*axis)).collect();
     let mut groups: Vec<Group> = Vec::new();
     let mut index: BTreeMap<Expr, usize> = BTreeMap::new();
     for reading in &coupling.readings {
@@ -80,6 +83,7 @@ pub fn find(graph: &Graph, coupling: &Coupling, tasks: &Tasks) -> Vec<Group> {
                         tasks: TaskSet::default(),
                         lock: space.lock_of(atom),
                         part: None,
+                        approximate: approximate.contains(&atom),
                     });
                     groups.len() - 1
                 });

@@ -55,6 +55,8 @@ pub struct GroupRow {
     pub tasks: Vec<String>,
     /// `heads` or `head dimensions`, if it is that in an attention product.
     pub part: Option<&'static str>,
+    /// True if it may shrink only because approximations were allowed.
+    pub approximate: bool,
     /// True if it may shrink.
     pub prunable: bool,
     /// Why it may not.
@@ -114,6 +116,7 @@ fn group_rows(analysis: &Analysis) -> Vec<GroupRow> {
             members: places.map(|m| format!("{}.{}", analysis.graph.value(m.value).name, m.axis)).collect(),
             tasks: group.tasks.iter().filter_map(|t| analysis.tasks.tasks.get(t)).map(|t| t.name.clone()).collect(),
             part: group.part.map(words::part),
+            approximate: group.approximate && group.lock.is_none(),
             prunable: group.lock.is_none(),
             reason: lock.map(|lock| locks::sentence(&analysis.graph, lock)),
         }

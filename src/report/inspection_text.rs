@@ -67,6 +67,7 @@ fn groups(groups: &[GroupRow], n_tasks: usize, width: Option<usize>) -> String {
             match (&group.reason, group.part) {
                 (Some(why), _) => format!("no: {}", shorten(why, reason)),
                 (None, Some(part)) => format!("yes, {part}"),
+                (None, None) if group.approximate => "yes, approximately".to_owned(),
                 (None, None) => "yes".to_owned(),
             },
         ]
