@@ -25,9 +25,8 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     check_unknown_fields(arguments, &file, &console)?;
     let planned = arguments.plan.as_ref().map(|path| verify::read_plan(path, &file)).transpose()?;
     let approximate = planned.as_ref().map_or(arguments.allow_approximate, |plan| !plan.approximated.is_empty());
-    let analysis = console.stage("analyse", || {
-        Analysis::with_rules(&file.model, &arguments.tasks.tasks, ops::rule_for, approximate)
-    })?;
+    let analysis = console
+        .stage("analyse", || Analysis::with_rules(&file.model, &arguments.tasks.tasks, ops::rule_for, approximate))?;
     let config = config(arguments);
     let plan = match &planned {
         Some(planned) => console.stage("plan", || planned.plan(&analysis.groups))?,

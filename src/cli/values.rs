@@ -37,8 +37,7 @@ pub(crate) fn criteria() -> PossibleValuesParser {
 
 /// What becomes of a part of attention products.
 pub(crate) fn choices() -> impl TypedValueParser<Value = Choice> {
-    PossibleValuesParser::new(["keep", "prune"])
-        .map(|text| if text == "keep" { Choice::Keep } else { Choice::Prune })
+    PossibleValuesParser::new(["keep", "prune"]).map(|text| if text == "keep" { Choice::Keep } else { Choice::Prune })
 }
 
 /// A task: its name before the first `=`, then outputs with commas between them.

@@ -117,7 +117,8 @@ fn name(graph: &Graph, groups: &mut [Group]) {
 }
 
 /// The nestings in which more than one factor may shrink: each entry lists the free groups factor by factor, outermost
-/// first. Shrinking all of them at once would remove more than was asked for.
+/// first. Shrinking all of them at once would remove more than was asked for. Heads and head dimensions on axes of their own
+/// count as nested, as they are where a weight has them on one.
 pub fn nestings(coupling: &Coupling, groups: &[Group]) -> Vec<Vec<Vec<usize>>> {
     let space = &coupling.space;
     let index: BTreeMap<Expr, usize> =
@@ -144,6 +145,20 @@ pub fn nestings(coupling: &Coupling, groups: &[Group]) -> Vec<Vec<Vec<usize>>> {
                 }
                 Shape::Atom | Shape::One => {}
             }
+        }
+    }
+    for reading in &coupling.readings {
+        let axes = coupling.axes[reading.value.0 as usize].iter().flatten();
+        let free = |axis: &Expr| space.atoms(*axis).iter().filter_map(|a| index.get(a).copied()).collect();
+        let axes: Vec<Vec<usize>> = axes.map(free).collect();
+        let alone = |part: Part| {
+            let is_alone =
+                move |axis: &&Vec<usize>| !axis.is_empty() && axis.iter().all(|g| groups[*g].part == Some(part));
+            axes.iter().filter(is_alone).cloned().collect::<Vec<_>>()
+        };
+        let (heads, dimensions) = (alone(Part::Heads), alone(Part::HeadDimensions));
+        if !heads.is_empty() && !dimensions.is_empty() {
+            nestings.insert([heads, dimensions].concat());
         }
     }
     nestings.into_iter().collect()

@@ -69,6 +69,10 @@ impl Rule for SkipLayerNormalization {
         }
         Ok(signature)
     }
+
+    fn approximate(&self) -> Option<&'static str> {
+        Some("the last axis")
+    }
 }
 
 /// The sum of word, position and segment embeddings, normalised over the last axis.
@@ -91,5 +95,9 @@ impl Rule for EmbedLayerNormalization {
         }
         signature.outputs.truncate(node.outputs.max(1));
         Ok(signature)
+    }
+
+    fn approximate(&self) -> Option<&'static str> {
+        Some("the width of the embeddings")
     }
 }

@@ -96,6 +96,11 @@ pub trait Rule: Sync {
         None
     }
 
+    /// What may shrink besides where approximations are allowed, as a phrase for docs/operators.md.
+    fn approximate(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Integer outputs of shape arithmetic, where the inputs tell them.
     fn evaluate(&self, _node: &NodeView) -> Option<Vec<Option<Integers>>> {
         None

@@ -54,6 +54,10 @@ impl Rule for InstanceNormalization {
         let spatial: Vec<&str> = spatial.iter().map(String::as_str).collect();
         Ok(Signature::parse(&format!("{x}, C, C -> {x}"), STATISTICS)?.approximately(&spatial).scaled_by(1))
     }
+
+    fn approximate(&self) -> Option<&'static str> {
+        Some("the spatial axes, as far as channels of a group lie there")
+    }
 }
 
 /// GroupNormalization: statistics over the channels of one group and the spatial axes; whole groups may go.
@@ -86,6 +90,10 @@ impl Rule for GroupNormalization {
             Some(left) => Ok(vec![Edit::Int("num_groups", left)]),
         }
     }
+
+    fn approximate(&self) -> Option<&'static str> {
+        Some("the channels inside a group, the same of every group")
+    }
 }
 
 /// LayerNormalization: statistics over the axes from `axis` on; the others pass through.
@@ -98,6 +106,10 @@ impl Rule for LayerNormalization {
             signature.fix_unless_approximate(term, STATISTICS);
         }
         Ok(signature)
+    }
+
+    fn approximate(&self) -> Option<&'static str> {
+        Some("the normalised axes")
     }
 }
 
@@ -159,6 +171,10 @@ impl Rule for MeanVariance {
             signature.fix_unless_approximate(term, STATISTICS);
         }
         Ok(signature)
+    }
+
+    fn approximate(&self) -> Option<&'static str> {
+        Some("the normalised axes")
     }
 }
 

@@ -66,7 +66,8 @@ mod tests {
         assert_eq!(one, [Edit::Float("epsilon", 2.0), Edit::Scale(0, 0.5f64.powi(-1))]);
         let two = run("y, inverse = SimplifiedLayerNormalization(x, epsilon=0.25)").unwrap();
         assert_eq!(two, [Edit::Float("epsilon", 1.0), Edit::Scale(0, 2.0), Edit::Scale(1, 2.0)]);
-        let whole = patch(&model(8, "y = RMSNormalization(x)"), &model(8, "y = RMSNormalization(x)"), "[n,8]", &[], &[]);
+        let whole =
+            patch(&model(8, "y = RMSNormalization(x)"), &model(8, "y = RMSNormalization(x)"), "[n,8]", &[], &[]);
         assert_eq!(whole.unwrap(), []);
     }
 }

@@ -107,5 +107,10 @@ impl Emitter {
 }
 
 fn int(name: &str, i: i64) -> AttributeProto {
-    AttributeProto { name: Some(name.into()), i: Some(i), r#type: Some(AttributeType::Int as i32), ..Default::default() }
+    AttributeProto {
+        name: Some(name.into()),
+        i: Some(i),
+        r#type: Some(AttributeType::Int as i32),
+        ..Default::default()
+    }
 }
