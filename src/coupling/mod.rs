@@ -8,15 +8,17 @@
 
 mod apply;
 mod declared;
+mod repeated;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::axes::{Expr, Extent, LockId, Space, Symbols};
-use crate::graph::{Graph, NodeId, Source, ValueId};
+use crate::graph::{Graph, NodeId, Part, Source, ValueId};
 use crate::ops::{InputView, Integers, NodeView, Refusal, Row, Signature, rule_for};
-use crate::proto::onnx::TypeProto;
 use crate::proto::tensor;
+use declared::Types;
+use repeated::Changing;
 
 /// Why, and where, an axis was locked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +85,8 @@ pub struct Coupling {
     pub macs: Vec<Option<Extent>>,
     /// Why a node is opaque, by node.
     pub opaque: Vec<Option<String>>,
+    /// What changes from one iteration of a body to the next.
+    changing: Changing,
 }
 
 impl Coupling {
@@ -93,6 +97,11 @@ impl Coupling {
 
     /// Couples all axes of the graph by other rules than the program's own.
     pub fn with_rules(graph: &Graph, rules: Rules) -> Self {
+        repeated::settle(|changing| Self::once(graph, rules, changing))
+    }
+
+    /// One pass over the graph, given which extents change from one iteration to the next.
+    fn once(graph: &Graph, rules: Rules, changing: Changing) -> Self {
         let count = graph.values.len();
         let mut coupling = Coupling {
             rules,
@@ -104,8 +113,9 @@ impl Coupling {
             readings: Vec::new(),
             macs: vec![None; graph.nodes.len()],
             opaque: vec![None; graph.nodes.len()],
+            changing,
         };
-        let declared: HashMap<&str, &TypeProto> = declared::types(graph.model);
+        let declared = declared::types(graph);
         for id in graph.value_ids() {
             coupling.source(graph, id, &declared);
         }
@@ -179,13 +189,13 @@ impl Coupling {
     }
 
     /// Gives graph inputs and constants their axes.
-    fn source(&mut self, graph: &Graph, id: ValueId, declared: &HashMap<&str, &TypeProto>) {
+    fn source(&mut self, graph: &Graph, id: ValueId, declared: &Types) {
         let value = graph.value(id);
         let index = id.0 as usize;
         match &value.source {
             Source::Input(_) => {
                 let lock = self.reason(None, Some(id), "graph input");
-                self.axes[index] = self.declared_axes(value.name, declared, lock);
+                self.axes[index] = self.declared_axes(value, declared, lock);
             }
             Source::Constant(constant) => {
                 let extents: Option<Vec<usize>> =
@@ -202,10 +212,16 @@ impl Coupling {
         }
     }
 
-    fn node(&mut self, graph: &Graph, id: NodeId, declared: &HashMap<&str, &TypeProto>) {
+    fn node(&mut self, graph: &Graph, id: NodeId, declared: &Types) {
         let node = graph.node(id);
         let row = (self.rules)(node.domain(), node.op_type());
         let outcome = match row {
+            _ if node.is_function => {
+                Err(Refusal::new("it calls a local function that cannot be followed (recursive, too large, or for another operator set)"))
+            }
+            _ if node.part != Part::Whole && self.changing.is_endless() => {
+                Err(Refusal::new("the shapes inside its body do not settle"))
+            }
             None => Err(Refusal::new("this operator is not known to the pruner")),
             Some(row) => self.describe(graph, id, row),
         };
@@ -214,15 +230,28 @@ impl Coupling {
             self.lock_value(*captured, Some(id), "read inside a subgraph");
             self.lock_arithmetic(graph, *captured, "a subgraph reads what is computed from its extent");
         }
+        // So do integers that a body returns: they are known inside it only.
+        for returned in node.inputs.get(node.returned.clone()).unwrap_or_default().iter().flatten() {
+            self.lock_arithmetic(graph, *returned, "a subgraph returns what is computed from its extent");
+        }
         if let Err(Refusal(why)) = outcome {
             for input in node.inputs.iter().flatten() {
                 self.lock_value(*input, Some(id), &why);
             }
             for output in node.outputs.iter().flatten() {
                 let lock = self.reason(Some(id), Some(*output), &why);
-                self.axes[output.0 as usize] = self.declared_axes(graph.value(*output).name, declared, lock);
+                self.axes[output.0 as usize] = self.declared_axes(graph.value(*output), declared, lock);
             }
             self.opaque[id.0 as usize] = Some(why);
+        } else if node.part == Part::Entry {
+            // What the rule does not know of a body's inputs (the rank of a counter), the body may say.
+            for output in node.outputs.iter().flatten() {
+                if self.axes[output.0 as usize].is_some() {
+                    continue;
+                }
+                let lock = self.reason(Some(id), Some(*output), "it comes from outside the body");
+                self.axes[output.0 as usize] = self.declared_axes(graph.value(*output), declared, lock);
+            }
         }
     }
 

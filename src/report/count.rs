@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::axes::Extent;
 use crate::coupling::{Coupling, Role};
-use crate::graph::{Graph, NodeId, Place, ValueId};
+use crate::graph::{Graph, MAIN, NodeId, Place, ValueId};
 use crate::proto::Slice;
 use crate::proto::onnx::tensor_proto::DataType;
 use crate::tasks::{TaskSet, Tasks};
@@ -76,8 +76,9 @@ pub(super) fn stored(
             return None;
         }
         let slice = match place {
-            Place::Initializer(index) => slices.get(&index),
-            Place::Node(_) => None,
+            Place::Initializer(MAIN, index) => slices.get(&index),
+            // Constants elsewhere are sliced at once.
+            _ => None,
         };
         let elements = match slice {
             Some(slice) => elements(slice.dims_after().into_iter().map(|d| u64::try_from(d).ok())),
@@ -121,8 +122,9 @@ pub(super) fn is_symbolic(macs: &[Option<Extent>]) -> bool {
     macs.iter().flatten().any(|m| m.value().is_none())
 }
 
+/// An exit or entry has the outputs of its part, so that the two parts of a node are not taken for each other.
 fn first_output(graph: &Graph, node: NodeId) -> String {
-    graph.node(node).proto.output.first().cloned().unwrap_or_default()
+    graph.node(node).outputs.iter().flatten().next().map_or_else(String::new, |output| graph.key(*output))
 }
 
 fn elements(mut dims: impl Iterator<Item = Option<u64>>) -> u64 {
