@@ -46,10 +46,31 @@ fn changes(before: &GraphProto, after: &GraphProto) -> String {
     for tensor in before.initializer.iter().filter(|t| !after.initializer.iter().any(|a| a.name() == t.name())) {
         writeln!(out, "{} is gone", tensor.name()).unwrap();
     }
-    for node in after.node.iter().filter(|node| !before.node.contains(node)) {
-        writeln!(out, "{}", call(node)).unwrap();
+    let shallow: Vec<NodeProto> = before.node.iter().map(without_bodies).collect();
+    for node in &after.node {
+        if !shallow.contains(&without_bodies(node)) {
+            writeln!(out, "{}", call(&without_bodies(node))).unwrap();
+        }
+        let Some(old) = before.node.iter().find(|old| old.output == node.output) else { continue };
+        for (body, old) in bodies(node).zip(bodies(old)) {
+            let changes = changes(old.1, body.1);
+            if !changes.is_empty() {
+                writeln!(out, "in {} of {}:", body.0, node.output.join(", ")).unwrap();
+                changes.lines().for_each(|line| writeln!(out, "  {line}").unwrap());
+            }
+        }
     }
     out
+}
+
+fn bodies(node: &NodeProto) -> impl Iterator<Item = (&str, &GraphProto)> {
+    node.attribute.iter().filter_map(|a| Some((a.name(), a.g.as_ref()?)))
+}
+
+fn without_bodies(node: &NodeProto) -> NodeProto {
+    let mut node = node.clone();
+    node.attribute.retain(|a| a.g.is_none());
+    node
 }
 
 fn call(node: &NodeProto) -> String {
