@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use onnx_mtprune::allocate::Rounding;
 use onnx_mtprune::engine::Tract;
+use onnx_mtprune::functions;
 use onnx_mtprune::proto::onnx::{AttributeProto, GraphProto, NodeProto};
 use onnx_mtprune::proto::tensor;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
@@ -18,11 +19,17 @@ use onnx_mtprune::verify::{Outcome, VerifyOptions, verify};
 fn cuts_and_patches() {
     common::fixtures::check("fixtures/rewrite", |text| {
         let original = text::parse(text).unwrap();
-        let analysis = Analysis::of(&original, &[]).unwrap();
+        let inlined = functions::inline(&original);
+        let analysis = Analysis::of(&inlined.model, &[]).unwrap();
         let config = PruneConfig { ratio: 0.5, rounding: Rounding::Multiple(1), ..Default::default() };
         let rewritten = analysis.apply(&analysis.plan(&config).unwrap()).unwrap();
-        let pruned = rewritten.output.materialise().unwrap();
+        let folded = inlined.fold(&rewritten.output);
+        let pruned = folded.as_ref().unwrap_or(&rewritten.output).materialise().unwrap();
         let mut out = changes(original.graph.as_ref().unwrap(), pruned.graph.as_ref().unwrap());
+        for function in &original.functions {
+            let stays = pruned.functions.contains(function);
+            writeln!(out, "function {} {}", function.name(), if stays { "stays" } else { "goes" }).unwrap();
+        }
         let options = VerifyOptions { altered: rewritten.altered.clone(), ..Default::default() };
         match verify(&original, &pruned, &rewritten.kept, &Tract, &options).unwrap().outcome {
             Outcome::Passed => out += "equals the masked original\n",
@@ -75,7 +82,12 @@ fn without_bodies(node: &NodeProto) -> NodeProto {
 
 fn call(node: &NodeProto) -> String {
     let attribute = |a: &AttributeProto| {
-        let value = if a.ints.is_empty() { a.i().to_string() } else { format!("{:?}", a.ints) };
+        let value = match (&a.t, &a.f) {
+            (Some(tensor), _) => format!("{:?}", tensor.dims),
+            (_, Some(number)) => number.to_string(),
+            _ if a.ints.is_empty() => a.i().to_string(),
+            _ => format!("{:?}", a.ints),
+        };
         format!(", {}={value}", a.name())
     };
     let attributes: String = node.attribute.iter().map(attribute).collect();

@@ -1,6 +1,7 @@
 //! Inspection: what a model consists of and what can be pruned.
 
 use onnx_mtprune::Result;
+use onnx_mtprune::functions;
 use onnx_mtprune::proto;
 use onnx_mtprune::prune::Analysis;
 use onnx_mtprune::report::{Inspection, explain, inspection_text};
@@ -12,7 +13,8 @@ use super::prune::input_row;
 pub(super) fn run(arguments: &InspectArguments) -> Result<()> {
     let mut console = Console::new(false, arguments.verbose);
     let file = console.stage("read", || proto::read(&arguments.model))?;
-    let analysis = console.stage("analyse", || Analysis::of(&file.model, &arguments.tasks.tasks))?;
+    let inlined = functions::inline(&file.model);
+    let analysis = console.stage("analyse", || Analysis::of(&inlined.model, &arguments.tasks.tasks))?;
     if let Some(name) = &arguments.explain {
         return console.print(&explain(&analysis, name)?);
     }

@@ -34,7 +34,7 @@ impl Rule for If {
         for index in 0..count {
             let slots = [first + index, first + count + index];
             let output = match taken {
-                Some(branch) => page.tensor(node, slots[branch], &format!("C{index}_")),
+                Some(branch) => page.taken(node, [slots[branch], slots[1 - branch]], index),
                 None => page.joined(node, slots, index, "the branches return different extents"),
             };
             page.signature.outputs.push(output);
@@ -168,6 +168,23 @@ impl Page {
     /// Describes an input that is nothing to this node, so that nothing is locked by it.
     fn unseen(&mut self, node: &NodeView, slot: usize) {
         self.tensor(node, slot, &format!("U{slot}_"));
+    }
+
+    /// Describes an input that becomes the output and one that could have, which stays like it where it was like it.
+    fn taken(&mut self, node: &NodeView, slots: [usize; 2], index: usize) -> Option<Vec<Term>> {
+        let output = self.tensor(node, slots[0], &format!("C{index}_"))?;
+        let (Ok(taken), Ok(other)) = (node.shape(slots[0]), node.shape(slots[1])) else { return Some(output) };
+        let like = |(axis, extent): (usize, &Extent)| {
+            let same = taken.len() == other.len() && taken.get(axis) == Some(extent);
+            output.get(axis).filter(|_| same).cloned()
+        };
+        let like: Vec<Option<Term>> = other.iter().enumerate().map(like).collect();
+        let letter = |(axis, term): (usize, Option<Term>)| {
+            term.unwrap_or_else(|| self.signature.free(format!("O{index}_{axis}"), None))
+        };
+        let terms = like.into_iter().enumerate().map(letter).collect();
+        *self.signature.inputs.get_mut(slots[1])? = Some(terms);
+        Some(output)
     }
 
     /// Describes two inputs of which one becomes the output.
