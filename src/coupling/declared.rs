@@ -26,13 +26,10 @@ pub(super) fn types<'m>(graph: &Graph<'m>) -> Types<'m> {
 
 impl Coupling {
     /// Locked axes as declared for a value, or `None` if no rank is declared.
-    pub(super) fn declared_axes(
-        &mut self,
-        value: &Value,
-        types: &Types,
-        lock: LockId,
-    ) -> Option<Vec<Expr>> {
-        let Some(type_proto::Value::TensorType(tensor)) = types.get(&(value.scope, value.name))?.value.as_ref() else { return None };
+    pub(super) fn declared_axes(&mut self, value: &Value, types: &Types, lock: LockId) -> Option<Vec<Expr>> {
+        let Some(type_proto::Value::TensorType(tensor)) = types.get(&(value.scope, value.name))?.value.as_ref() else {
+            return None;
+        };
         let shape = tensor.shape.as_ref()?;
         let mut axes = Vec::with_capacity(shape.dim.len());
         for dim in &shape.dim {

@@ -216,9 +216,9 @@ impl Coupling {
         let node = graph.node(id);
         let row = (self.rules)(node.domain(), node.op_type());
         let outcome = match row {
-            _ if node.is_function => {
-                Err(Refusal::new("it calls a local function that cannot be followed (recursive, too large, or for another operator set)"))
-            }
+            _ if node.is_function => Err(Refusal::new(
+                "it calls a local function that cannot be followed (recursive, too large, or for another operator set)",
+            )),
             _ if node.part != Part::Whole && self.changing.is_endless() => {
                 Err(Refusal::new("the shapes inside its body do not settle"))
             }

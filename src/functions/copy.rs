@@ -142,7 +142,8 @@ impl<'a> Copy<'a> {
                 return Some(AttributeProto { name: attribute.name.clone(), ..given });
             }
         };
-        for (target, body) in copy.g.iter_mut().chain(&mut copy.graphs).zip(attribute.g.iter().chain(&attribute.graphs)) {
+        for (target, body) in copy.g.iter_mut().chain(&mut copy.graphs).zip(attribute.g.iter().chain(&attribute.graphs))
+        {
             *target = self.body(body);
         }
         Some(copy)

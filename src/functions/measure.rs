@@ -27,7 +27,11 @@ pub(super) fn budget(model: &ModelProto) -> usize {
 /// What a node costs to copy: itself and the numbers that are not shared with the file.
 fn cost(node: &NodeProto) -> usize {
     let tensor = |t: &TensorProto| {
-        t.float_data.len() + t.int32_data.len() + t.int64_data.len() + t.double_data.len() + t.uint64_data.len()
+        t.float_data.len()
+            + t.int32_data.len()
+            + t.int64_data.len()
+            + t.double_data.len()
+            + t.uint64_data.len()
             + t.string_data.len()
     };
     let mut all = 1usize;

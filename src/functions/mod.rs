@@ -221,7 +221,7 @@ fn called(model: &ModelProto) -> HashSet<(String, String, String)> {
 /// The domains of the nodes of the main graph.
 fn domains(model: &ModelProto) -> HashSet<String> {
     let mut found = HashSet::new();
-    for graph in &model.graph {
+    if let Some(graph) = &model.graph {
         for_each_node(&graph.node, &mut |node| {
             found.insert(plain(node.domain()).to_owned());
         });

@@ -21,11 +21,7 @@ const MAX_DEPTH: usize = 40;
 
 pub(super) fn lower(model: &ModelProto) -> Result<Graph<'_>> {
     let graph = model.graph.as_ref().ok_or_else(|| Error::input("the model has no graph"))?;
-    let opsets = model
-        .opset_import
-        .iter()
-        .map(|o| (plain(o.domain()), o.version()))
-        .collect();
+    let opsets = model.opset_import.iter().map(|o| (plain(o.domain()), o.version())).collect();
     let functions = model.functions.iter().map(|f| (plain(f.domain()), f.name())).collect();
     let main = Scope::default();
     let mut builder = Builder {
@@ -47,9 +43,10 @@ pub(super) fn lower(model: &ModelProto) -> Result<Graph<'_>> {
     builder.nodes(graph, MAIN, 0)?;
     let mut outputs = Vec::with_capacity(graph.output.len());
     for output in &graph.output {
-        let id = builder.names[0].get(output.name()).copied().ok_or_else(|| {
-            Error::input("the graph returns a tensor that nothing computes").tensor(output.name())
-        })?;
+        let id = builder.names[0]
+            .get(output.name())
+            .copied()
+            .ok_or_else(|| Error::input("the graph returns a tensor that nothing computes").tensor(output.name()))?;
         builder.values[id.0 as usize].is_output = true;
         outputs.push(id);
     }

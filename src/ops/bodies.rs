@@ -24,7 +24,8 @@ impl Rule for If {
             return Err(Refusal::new("its branches cannot be followed"));
         }
         let first = node.node.returned.start;
-        let is_then_first = node.node.proto.attribute.iter().find(|a| a.g.is_some()).map(|a| a.name()) == Some("then_branch");
+        let is_then_first =
+            node.node.proto.attribute.iter().find(|a| a.g.is_some()).map(|a| a.name()) == Some("then_branch");
         let taken = match (first, node.known_integers(0).as_deref()) {
             (1, Some([condition])) => Some(if (*condition != 0) == is_then_first { 0 } else { 1 }),
             (1, _) => None,
@@ -73,7 +74,7 @@ impl Rule for Loop {
                     let slot = returned.start + 1 + states + index;
                     page.collected(node, slot, 0, Some(trips.clone()), states + index)?;
                 }
-                page.unseen(node, returned.end + 2);
+                (0..states).for_each(|index| page.unseen(node, returned.end + 2 + index));
                 Ok(page.signature)
             }
             _ => Err(mismatch()),
@@ -189,10 +190,22 @@ impl Page {
 
     /// Describes two inputs of which one becomes the output.
     fn joined(&mut self, node: &NodeView, slots: [usize; 2], index: usize, why: &str) -> Option<Vec<Term>> {
-        let (a, b) = (node.shape(slots[0]).ok()?, node.shape(slots[1]).ok()?);
-        if a.len() != b.len() {
-            return None;
-        }
+        let (a, b) = match (node.shape(slots[0]), node.shape(slots[1])) {
+            (Ok(a), Ok(b)) if a.len() == b.len() => (a, b),
+            (a, b) => {
+                let why = if a.is_ok() && b.is_ok() {
+                    "tensors of different ranks become one"
+                } else {
+                    "a rank is not known"
+                };
+                for (slot, shape) in slots.into_iter().zip([a, b]) {
+                    let letter = |axis| self.signature.fixed(format!("r{slot}_{axis}"), None, why);
+                    let terms = shape.ok().map(|shape| (0..shape.len()).map(letter).collect());
+                    *self.signature.inputs.get_mut(slot)? = terms;
+                }
+                return None;
+            }
+        };
         let (mut first, mut second, mut output) = (Vec::new(), Vec::new(), Vec::new());
         for (axis, (x, y)) in a.iter().zip(b).enumerate() {
             if x == y && x.value() != Some(0) {

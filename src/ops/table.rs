@@ -171,7 +171,11 @@ pub static RULES: &[Row] = &[
         &Softmax,
         "the compared axes are locked (before operator set 13 all from `axis` on), the others pass through",
     ),
-    row("Loop", &Loop, "inside the body too; a state keeps its axes if every iteration returns the extent that it took"),
+    row(
+        "Loop",
+        &Loop,
+        "inside the body too; a state keeps its axes if every iteration returns the extent that it took",
+    ),
     row(
         "LpNormalization",
         &LpNormalization,

@@ -85,7 +85,8 @@ fn dead_nodes(graph: &mut GraphProto, read: &HashSet<String>, dead: &mut HashSet
         !is_dead
     });
     graph.value_info.retain(|info| !dead.contains(info.name()));
-    for inner in graph.node.iter_mut().flat_map(|n| &mut n.attribute).flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)) {
+    for inner in graph.node.iter_mut().flat_map(|n| &mut n.attribute).flat_map(|a| a.g.iter_mut().chain(&mut a.graphs))
+    {
         // A name that is dead in one body may be alive in another.
         let mut dead = HashSet::new();
         let inputs: HashSet<String> = inner.input.iter().map(|i| i.name().to_owned()).collect();

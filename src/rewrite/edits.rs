@@ -12,7 +12,8 @@ use super::names::Names;
 use crate::graph::{Graph, NodeId, ScopeId, Source, ValueId, find_graph_mut};
 use crate::ops::Edit;
 use crate::proto::onnx::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType,
+    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
+    tensor_proto::DataType,
 };
 use crate::proto::tensor;
 use crate::{Error, Result};

@@ -28,12 +28,12 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use compare::OutputDifference;
 pub use locate::FirstDifference;
 
+use crate::Result;
 use crate::engine::{Engine, Feeds, InputFact, Samples, Value, facts_of, inputs::input_shapes, samples::random_feeds};
 use crate::functions;
 use crate::kept::Kept;
 use crate::proto::onnx::tensor_proto::DataType;
 use crate::proto::onnx::{GraphProto, ModelProto, TypeProto, tensor_shape_proto::dimension, type_proto};
-use crate::Result;
 use masked::{Facts, masked};
 
 /// What to verify with.
