@@ -34,6 +34,9 @@ pub struct PlanFile {
     pub activations: BTreeMap<String, Vec<Option<usize>>>,
     /// Index lists of activations.
     pub sets: Vec<Vec<u32>>,
+    /// The original extents of shortened axes, for activations inside bodies; absent where there are none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extents: BTreeMap<String, Vec<Option<u32>>>,
     /// Constants whose values follow from the cut: shapes, split sizes, indices.
     pub altered: BTreeSet<String>,
     /// Nodes, by their first outputs, that take statistics over what remains: the cut is approximate there. Plans of
@@ -82,6 +85,7 @@ impl PlanFile {
             initializers: kept.constants.iter().map(|(name, axes)| (name.clone(), lists(axes))).collect(),
             activations,
             sets,
+            extents: kept.extents.clone(),
             altered: rewritten.altered.clone(),
             approximated: rewritten.approximated.clone(),
         }
@@ -116,7 +120,7 @@ impl PlanFile {
     pub fn kept(&self) -> Result<Kept> {
         let sets: Vec<Indices> = self.sets.iter().map(|s| Arc::from(s.as_slice())).collect();
         let missing = || Error::input("the plan refers to an index list that it does not hold");
-        let mut kept = Kept::default();
+        let mut kept = Kept { extents: self.extents.clone(), ..Kept::default() };
         for (name, axes) in &self.activations {
             let axes: Result<KeptAxes> =
                 axes.iter().map(|a| a.map(|i| sets.get(i).cloned().ok_or_else(missing)).transpose()).collect();

@@ -20,10 +20,9 @@
 
 use crate::Result;
 use crate::allocate::{self, AllocateConfig, Choice, Plan, Rounding};
-use crate::coupling::{Coupling, Rules};
+use crate::coupling::{self, Coupling};
 use crate::graph::Graph;
 use crate::groups::{self, Group};
-use crate::ops::rule_for;
 use crate::proto::onnx::ModelProto;
 use crate::rewrite::{self, Rewritten};
 use crate::score::{self, ScoreInput};
@@ -87,23 +86,21 @@ impl<'m> Analysis<'m> {
     /// # Errors
     /// A graph that is not well formed, a task that names no output.
     pub fn of(model: &'m ModelProto, tasks: &[(String, Vec<String>)]) -> Result<Self> {
-        Self::with_rules(model, tasks, rule_for, false)
+        Self::with_options(model, tasks, &coupling::Options::default())
     }
 
-    /// As [`Analysis::of`], by other rules than the program's own, or with approximations allowed: axes may shrink over
-    /// which statistics are taken, so that the result is no longer the masked original but near it.
+    /// As [`Analysis::of`], in other ways than by default, for example with approximations allowed.
     ///
     /// # Errors
     /// As [`Analysis::of`].
-    pub fn with_rules(
+    pub fn with_options(
         model: &'m ModelProto,
         tasks: &[(String, Vec<String>)],
-        rules: Rules,
-        allows_approximations: bool,
+        options: &coupling::Options,
     ) -> Result<Self> {
         let graph = Graph::new(model)?;
         let tasks = Tasks::of(&graph, tasks)?;
-        let coupling = Coupling::with_rules(&graph, rules, allows_approximations);
+        let coupling = Coupling::with_options(&graph, options);
         let groups = groups::find(&graph, &coupling, &tasks);
         Ok(Self { graph, coupling, tasks, groups })
     }

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use common::program::Folder;
 use onnx_mtprune::allocate::Rounding;
+use onnx_mtprune::coupling::Options;
 use onnx_mtprune::engine::Tract;
-use onnx_mtprune::ops::rule_for;
 use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::rewrite::Rewritten;
@@ -58,7 +58,8 @@ fn transformer(pre: bool) -> String {
 }
 
 fn cut(model: &ModelProto, allow: bool) -> Rewritten {
-    let analysis = Analysis::with_rules(model, &[], rule_for, allow).unwrap();
+    let analysis =
+        Analysis::with_options(model, &[], &Options { allow_approximate: allow, ..Default::default() }).unwrap();
     let config = PruneConfig { ratio: 0.5, rounding: Rounding::Multiple(1), ..Default::default() };
     analysis.apply(&analysis.plan(&config).unwrap()).unwrap()
 }

@@ -125,7 +125,7 @@ fn axis(rank: usize, axis: usize, kept: &[u32]) -> KeptAxes {
 
 fn kept(constants: &[(&str, KeptAxes)], activations: &[(&str, KeptAxes)]) -> Kept {
     let map = |list: &[(&str, KeptAxes)]| list.iter().map(|(n, a)| (n.to_string(), a.clone())).collect();
-    Kept { constants: map(constants), activations: map(activations) }
+    Kept { constants: map(constants), activations: map(activations), ..Default::default() }
 }
 
 /// Slices the constants as `kept` says; enough of a pruner for models without shape constants.

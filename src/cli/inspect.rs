@@ -1,7 +1,8 @@
 //! Inspection: what a model consists of and what can be pruned.
 
 use onnx_mtprune::Result;
-use onnx_mtprune::ops::rule_for;
+use onnx_mtprune::coupling;
+use onnx_mtprune::functions;
 use onnx_mtprune::proto;
 use onnx_mtprune::prune::Analysis;
 use onnx_mtprune::report::{Inspection, explain, inspection_text};
@@ -13,9 +14,10 @@ use super::prune::input_row;
 pub(super) fn run(arguments: &InspectArguments) -> Result<()> {
     let mut console = Console::new(false, arguments.verbose);
     let file = console.stage("read", || proto::read(&arguments.model))?;
-    let analysis = console.stage("analyse", || {
-        Analysis::with_rules(&file.model, &arguments.tasks.tasks, rule_for, arguments.allow_approximate)
-    })?;
+    let inlined = functions::inline(&file.model);
+    let options = coupling::Options { allow_approximate: arguments.allow_approximate, ..Default::default() };
+    let analysis =
+        console.stage("analyse", || Analysis::with_options(&inlined.model, &arguments.tasks.tasks, &options))?;
     if let Some(name) = &arguments.explain {
         return console.print(&explain(&analysis, name)?);
     }

@@ -5,9 +5,10 @@
 use std::path::Path;
 
 use onnx_mtprune::allocate::{Plan, Rounding};
-use onnx_mtprune::ops;
+use onnx_mtprune::coupling;
+use onnx_mtprune::functions;
 use onnx_mtprune::plan_file::PlanFile;
-use onnx_mtprune::proto::{self, ModelFile, WriteOptions};
+use onnx_mtprune::proto::{self, ModelFile, Output, WriteOptions};
 use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::report::{FileRow, Options, Report, Run, Verification, text, words};
 use onnx_mtprune::rewrite::Rewritten;
@@ -25,8 +26,10 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     check_unknown_fields(arguments, &file, &console)?;
     let planned = arguments.plan.as_ref().map(|path| verify::read_plan(path, &file)).transpose()?;
     let approximate = planned.as_ref().map_or(arguments.allow_approximate, |plan| !plan.approximated.is_empty());
-    let analysis = console
-        .stage("analyse", || Analysis::with_rules(&file.model, &arguments.tasks.tasks, ops::rule_for, approximate))?;
+    let inlined = functions::inline(&file.model);
+    let options = coupling::Options { allow_approximate: approximate, ..Default::default() };
+    let analysis =
+        console.stage("analyse", || Analysis::with_options(&inlined.model, &arguments.tasks.tasks, &options))?;
     let config = config(arguments);
     let plan = match &planned {
         Some(planned) => console.stage("plan", || planned.plan(&analysis.groups))?,
@@ -39,7 +42,9 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
         console.warn("no channel was removed; `inspect` shows what keeps them");
     }
     let rewritten = console.stage("rewrite", || analysis.apply(&plan))?;
-    let (verification, length) = verified(arguments, &file, &rewritten, &mut console)?;
+    let folded = inlined.fold(&rewritten.output);
+    let output = folded.as_ref().unwrap_or(&rewritten.output);
+    let (verification, length) = verified(arguments, &file, &rewritten, output, &mut console)?;
 
     let mut plan_out = arguments.plan_out.as_deref().map(Staged::new).transpose()?;
     let mut report_out = arguments.report.as_deref().map(Staged::new).transpose()?;
@@ -50,7 +55,7 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let bytes = if arguments.dry_run {
         length
     } else {
-        Some(console.stage("write", || proto::write(&rewritten.output, &arguments.output, &WriteOptions::default()))?)
+        Some(console.stage("write", || proto::write(output, &arguments.output, &WriteOptions::default()))?)
     };
     let report = Report::new(Run {
         analysis: &analysis,
@@ -82,12 +87,13 @@ fn verified(
     arguments: &PruneArguments,
     file: &ModelFile,
     rewritten: &Rewritten,
+    output: &Output,
     console: &mut Console,
 ) -> Result<(Verification, Option<u64>)> {
     if arguments.no_verify && !arguments.dry_run {
         return Ok((Verification::switched_off(), None));
     }
-    let pruned = rewritten.output.materialise()?;
+    let pruned = output.materialise()?;
     let length = u64::try_from(prost::Message::encoded_len(&pruned)).ok();
     if arguments.no_verify {
         return Ok((Verification::switched_off(), length));

@@ -51,11 +51,13 @@ impl Coupling {
             let Some(value) = output else { continue };
             self.axes[value.0 as usize] = match signature.outputs.get(slot) {
                 Some(Some(terms)) => {
-                    Some(terms.iter().map(|t| self.build(t, &mut letters)).collect::<Result<Vec<_>, _>>()?)
+                    let axes = terms.iter().map(|t| self.build(t, &mut letters)).collect::<Result<Vec<_>, _>>()?;
+                    self.with_changing(*value, axes)
                 }
                 _ => None,
             };
         }
+        self.note_changing(node, signature);
         // Behind the outputs, because some letters stand only there (the spatial axes that a window makes).
         for (letter, expr) in signature.letters.iter().zip(&letters.bound) {
             match (&letter.fixed, expr) {
@@ -76,7 +78,11 @@ impl Coupling {
         }
         for (slot, input) in node.inputs.iter().take(node.input_count).enumerate() {
             let Some(value) = input else { continue };
-            if let (Some(_), Some(Some(terms))) = (graph.value(*value).constant(), signature.inputs.get(slot)) {
+            let is_read = slot < node.own_count || node.returned.contains(&slot);
+            if !is_read || graph.value(*value).constant().is_none() {
+                continue;
+            }
+            if let Some(Some(terms)) = signature.inputs.get(slot) {
                 let roles = roles(signature, slot, terms);
                 self.readings.push(Reading { node: id, value: *value, roles });
             }

@@ -8,15 +8,17 @@
 
 mod apply;
 mod declared;
+mod repeated;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::axes::{Expr, Extent, LockId, Space, Symbols};
-use crate::graph::{Graph, NodeId, Source, ValueId};
+use crate::graph::{Graph, NodeId, Passage, Source, ValueId};
 use crate::ops::{InputView, Integers, NodeView, Part, Refusal, Row, Signature, rule_for};
-use crate::proto::onnx::TypeProto;
 use crate::proto::tensor;
+use declared::Types;
+use repeated::Changing;
 
 /// Why, and where, an axis was locked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,21 @@ const MASK_BUDGET: usize = 1 << 26;
 /// caught.
 pub type Rules = fn(&str, &str) -> Option<&'static Row>;
 
+/// How to couple.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Where the rules come from.
+    pub rules: Rules,
+    /// True if axes over which statistics are taken may shrink, which equals no masked original.
+    pub allow_approximate: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { rules: rule_for, allow_approximate: false }
+    }
+}
+
 /// The axes of every value of one graph.
 #[derive(Debug)]
 pub struct Coupling {
@@ -89,20 +106,27 @@ pub struct Coupling {
     pub macs: Vec<Option<Extent>>,
     /// Why a node is opaque, by node.
     pub opaque: Vec<Option<String>>,
+    /// What changes from one iteration of a body to the next.
+    changing: Changing,
 }
 
 impl Coupling {
     /// Couples all axes of the graph.
     pub fn of(graph: &Graph) -> Self {
-        Self::with_rules(graph, rule_for, false)
+        Self::with_options(graph, &Options::default())
     }
 
-    /// Couples all axes of the graph by other rules than the program's own, or with approximations allowed.
-    pub fn with_rules(graph: &Graph, rules: Rules, allows_approximations: bool) -> Self {
+    /// Couples all axes of the graph in other ways than by default.
+    pub fn with_options(graph: &Graph, options: &Options) -> Self {
+        repeated::settle(|changing| Self::once(graph, options, changing))
+    }
+
+    /// One pass over the graph, given which extents change from one iteration to the next.
+    fn once(graph: &Graph, options: &Options, changing: Changing) -> Self {
         let count = graph.values.len();
         let mut coupling = Coupling {
-            rules,
-            allows_approximations,
+            rules: options.rules,
+            allows_approximations: options.allow_approximate,
             space: Space::default(),
             symbols: RefCell::default(),
             axes: vec![None; count],
@@ -113,8 +137,9 @@ impl Coupling {
             parts: Vec::new(),
             macs: vec![None; graph.nodes.len()],
             opaque: vec![None; graph.nodes.len()],
+            changing,
         };
-        let declared: HashMap<&str, &TypeProto> = declared::types(graph.model);
+        let declared = declared::types(graph);
         for id in graph.value_ids() {
             coupling.source(graph, id, &declared);
         }
@@ -188,13 +213,13 @@ impl Coupling {
     }
 
     /// Gives graph inputs and constants their axes.
-    fn source(&mut self, graph: &Graph, id: ValueId, declared: &HashMap<&str, &TypeProto>) {
+    fn source(&mut self, graph: &Graph, id: ValueId, declared: &Types) {
         let value = graph.value(id);
         let index = id.0 as usize;
         match &value.source {
             Source::Input(_) => {
                 let lock = self.reason(None, Some(id), "graph input");
-                self.axes[index] = self.declared_axes(value.name, declared, lock);
+                self.axes[index] = self.declared_axes(value, declared, lock);
             }
             Source::Constant(constant) => {
                 let extents: Option<Vec<usize>> =
@@ -211,10 +236,16 @@ impl Coupling {
         }
     }
 
-    fn node(&mut self, graph: &Graph, id: NodeId, declared: &HashMap<&str, &TypeProto>) {
+    fn node(&mut self, graph: &Graph, id: NodeId, declared: &Types) {
         let node = graph.node(id);
         let row = (self.rules)(node.domain(), node.op_type());
         let outcome = match row {
+            _ if node.is_function => Err(Refusal::new(
+                "it calls a local function that cannot be followed (recursive, too large, or for another operator set)",
+            )),
+            _ if node.passage != Passage::Whole && self.changing.is_endless() => {
+                Err(Refusal::new("the shapes inside its body do not settle"))
+            }
             None => Err(Refusal::new("this operator is not known to the pruner")),
             Some(row) => self.describe(graph, id, row),
         };
@@ -223,15 +254,28 @@ impl Coupling {
             self.lock_value(*captured, Some(id), "read inside a subgraph");
             self.lock_arithmetic(graph, *captured, "a subgraph reads what is computed from its extent");
         }
+        // So do integers that a body returns: they are known inside it only.
+        for returned in node.inputs.get(node.returned.clone()).unwrap_or_default().iter().flatten() {
+            self.lock_arithmetic(graph, *returned, "a subgraph returns what is computed from its extent");
+        }
         if let Err(Refusal(why)) = outcome {
             for input in node.inputs.iter().flatten() {
                 self.lock_value(*input, Some(id), &why);
             }
             for output in node.outputs.iter().flatten() {
                 let lock = self.reason(Some(id), Some(*output), &why);
-                self.axes[output.0 as usize] = self.declared_axes(graph.value(*output).name, declared, lock);
+                self.axes[output.0 as usize] = self.declared_axes(graph.value(*output), declared, lock);
             }
             self.opaque[id.0 as usize] = Some(why);
+        } else if node.passage == Passage::Entry {
+            // What the rule does not know of a body's inputs (the rank of a counter), the body may say.
+            for output in node.outputs.iter().flatten() {
+                if self.axes[output.0 as usize].is_some() {
+                    continue;
+                }
+                let lock = self.reason(Some(id), Some(*output), "it comes from outside the body");
+                self.axes[output.0 as usize] = self.declared_axes(graph.value(*output), declared, lock);
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 mod align;
 mod arithmetic;
 mod attention;
+mod bodies;
 mod concat;
 mod conv;
 mod einsum;

@@ -67,6 +67,8 @@ pub struct Signature {
     pub statistics: &'static [usize],
     /// The input slots of scale and zero point, where the output is (input 0 - zero point) × scale.
     pub quantisation: Option<[usize; 2]>,
+    /// Input slots of a body, and axes of them, that the body does not return as they were; `None` = not even the rank.
+    pub changing: Vec<(usize, Option<usize>)>,
 }
 
 impl Signature {

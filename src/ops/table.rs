@@ -5,6 +5,7 @@
 use super::Row;
 use super::arithmetic::{Arithmetic, Operation};
 use super::attention::{Attention, GroupQueryAttention, MultiHeadAttention, ProjectedAttention, RotaryEmbedding};
+use super::bodies::{If, Loop, Scan};
 use super::concat::Concat;
 use super::conv::{Conv, ConvTranspose};
 use super::einsum::Einsum;
@@ -157,6 +158,7 @@ pub static RULES: &[Row] = &[
         "the compared axes are locked (before operator set 13 all from `axis` on), the others pass through",
     ),
     row("Identity", &Arithmetic(Operation::Identity), POINTWISE),
+    row("If", &If, "inside the branches too; an axis that both branches return alike is one axis"),
     row("InstanceNormalization", &InstanceNormalization, "batch and channels pass through; spatial axes are locked"),
     row("IsInf", &Elementwise, POINTWISE),
     row("IsNaN", &Elementwise, POINTWISE),
@@ -171,6 +173,11 @@ pub static RULES: &[Row] = &[
         "LogSoftmax",
         &Softmax,
         "the compared axes are locked (before operator set 13 all from `axis` on), the others pass through",
+    ),
+    row(
+        "Loop",
+        &Loop,
+        "inside the body too; a state keeps its axes if every iteration returns the extent that it took",
     ),
     row(
         "LpNormalization",
@@ -217,6 +224,7 @@ pub static RULES: &[Row] = &[
     shaped("Resize", &Resize, &[3], "axes that keep their extent; interpolated ones are locked"),
     row("RotaryEmbedding", &RotaryEmbedding { cosine: None }, ROTARY),
     row("Round", &Elementwise, POINTWISE),
+    row("Scan", &Scan, "inside the body too, states as those of Loop; what is scanned is locked"),
     shaped("Scatter", &Scatter, &[1], "every axis of the data is locked; its shape is known"),
     shaped("ScatterElements", &Scatter, &[1], "every axis of the data is locked; its shape is known"),
     shaped("ScatterND", &Scatter, &[1], "every axis of the data is locked; its shape is known"),
