@@ -154,7 +154,7 @@ fn the_program_reports_drift_and_replays_it() {
     let cut = ["m.onnx", "s.onnx", "--ratio", "0.5", "--allow-approximate", "--plan-out", "p.json"];
     let page = folder.succeed(&[&cut[..], &["--report", "r.json", "--require-verify"]].concat());
     for line in
-        ["5 nodes take statistics over what remains", "drift     `y`", "with statistics over what remains, with"]
+        ["5 nodes with statistics over what remains", "drift     `y`", "with statistics over what remains, with"]
     {
         assert!(page.contains(line), "no `{line}` in {page}");
     }
