@@ -174,6 +174,22 @@ fn the_program_reports_drift_and_replays_it() {
 }
 
 #[test]
+fn what_is_locked_otherwise_does_not_promise_to_be_unlocked() {
+    let reason = |text: &str| {
+        let model = text::parse(text).unwrap();
+        let analysis = Analysis::of(&model, &[]).unwrap();
+        let group = analysis.groups.iter().find(|group| group.name == "w.1").unwrap();
+        analysis.coupling.lock(group.lock.unwrap()).unwrap().why.clone()
+    };
+    let norm = "in x [1,6,8]\na = MatMul(x, w[8,16])\nn = LayerNormalization(a, g[16])\n";
+    let free = reason(&format!("{norm}y = MatMul(n, v[16,4])\nout y"));
+    assert!(free.ends_with("(unlock with --allow-approximate)"), "{free}");
+    let softmax = reason(&format!("{norm}s = Softmax(n)\ny = MatMul(s, v[16,4])\nout y"));
+    assert!(softmax.contains("compared") && !softmax.contains("unlock"), "{softmax}");
+    assert_eq!(reason(&format!("{norm}out n")), "graph output");
+}
+
+#[test]
 fn heads_and_their_dimensions_are_chosen() {
     let folder = Folder::new();
     folder.model("m.onnx", &transformer(true));
