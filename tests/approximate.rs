@@ -155,7 +155,7 @@ fn the_program_reports_drift_and_replays_it() {
     let cut = ["m.onnx", "s.onnx", "--ratio", "0.5", "--allow-approximate", "--plan-out", "p.json"];
     let page = folder.succeed(&[&cut[..], &["--report", "r.json", "--require-verify"]].concat());
     for line in
-        ["5 nodes take statistics over what remains", "drift     `y`", "with statistics over what remains, with"]
+        ["5 nodes with statistics over what remains", "drift     `y`", "with statistics over what remains, with"]
     {
         assert!(page.contains(line), "no `{line}` in {page}");
     }
@@ -172,6 +172,22 @@ fn the_program_reports_drift_and_replays_it() {
     let page = folder.succeed(&["verify", "m.onnx", "t.onnx", "--plan", "p.json"]);
     assert!(page.contains("statistics over what remains") && page.contains("drift: `y`"), "{page}");
     folder.fail(2, &["m.onnx", "t.onnx", "--plan", "p.json", "--allow-approximate"]);
+}
+
+#[test]
+fn what_is_locked_otherwise_does_not_promise_to_be_unlocked() {
+    let reason = |text: &str| {
+        let model = text::parse(text).unwrap();
+        let analysis = Analysis::of(&model, &[]).unwrap();
+        let group = analysis.groups.iter().find(|group| group.name == "w.1").unwrap();
+        analysis.coupling.lock(group.lock.unwrap()).unwrap().why.clone()
+    };
+    let norm = "in x [1,6,8]\na = MatMul(x, w[8,16])\nn = LayerNormalization(a, g[16])\n";
+    let free = reason(&format!("{norm}y = MatMul(n, v[16,4])\nout y"));
+    assert!(free.ends_with("(unlock with --allow-approximate)"), "{free}");
+    let softmax = reason(&format!("{norm}s = Softmax(n)\ny = MatMul(s, v[16,4])\nout y"));
+    assert!(softmax.contains("compared") && !softmax.contains("unlock"), "{softmax}");
+    assert_eq!(reason(&format!("{norm}out n")), "graph output");
 }
 
 #[test]

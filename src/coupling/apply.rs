@@ -9,9 +9,6 @@ use crate::axes::{Expr, Extent};
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::ops::{Refusal, Signature, Term};
 
-/// What is added to the reason of a lock that the user can lift.
-const UNLOCK: &str = " (unlock with --allow-approximate)";
-
 impl Coupling {
     pub(super) fn apply(&mut self, graph: &Graph, id: NodeId, signature: &Signature) -> Result<(), Refusal> {
         let node = graph.node(id);
@@ -61,12 +58,7 @@ impl Coupling {
         // Behind the outputs, because some letters stand only there (the spatial axes that a window makes).
         for (letter, expr) in signature.letters.iter().zip(&letters.bound) {
             match (&letter.fixed, expr) {
-                (Some(_), Some(expr)) if letter.approximate && self.allows_approximations => {
-                    self.approximate.push((id, *expr));
-                }
-                (Some(why), Some(expr)) if letter.approximate => {
-                    self.lock_axis(*expr, Some(id), None, &format!("{why}{UNLOCK}"));
-                }
+                (Some(why), Some(expr)) if letter.approximate => self.approximate.push((id, *expr, why.clone())),
                 (Some(why), Some(expr)) => self.lock_axis(*expr, Some(id), None, why),
                 _ => {}
             }

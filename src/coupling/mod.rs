@@ -98,8 +98,9 @@ pub struct Coupling {
     pub locks: Vec<Lock>,
     /// All readings of constants.
     pub readings: Vec<Reading>,
-    /// The axes that would be locked were approximations not allowed, with the nodes that take statistics over them.
-    pub approximate: Vec<(NodeId, Expr)>,
+    /// The axes over which nodes take statistics, and the sentence for the lock that follows unless approximations are
+    /// allowed.
+    pub approximate: Vec<(NodeId, Expr, String)>,
     /// What axes are in the attention products of the model, one list per product.
     pub parts: Vec<Vec<(Expr, Part)>>,
     /// Multiply-accumulates by node.
@@ -150,8 +151,19 @@ impl Coupling {
             coupling.lock_value(*output, None, "graph output");
             coupling.lock_arithmetic(graph, *output, "a graph output is computed from its extent");
         }
+        coupling.lock_approximate();
         coupling.lock_endless();
         coupling
+    }
+
+    /// Locks what only statistics stand against, unless approximations are allowed. The last of the locks that a person
+    /// can do something about, so that this reason is given only where lifting it would help.
+    fn lock_approximate(&mut self) {
+        for (node, axis, why) in self.approximate.clone() {
+            if !self.allows_approximations {
+                self.lock_axis(axis, Some(node), None, &format!("{why} (unlock with --allow-approximate)"));
+            }
+        }
     }
 
     /// Locks axes that are too long to keep a mask for, so that a few numbers in a file cannot fill the memory.

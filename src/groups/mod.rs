@@ -46,7 +46,7 @@ pub struct Group {
     pub lock: Option<LockId>,
     /// What they are in an attention product, if they may shrink and are a part of one.
     pub part: Option<Part>,
-    /// True if statistics are taken over them, which would lock them were approximations not allowed.
+    /// True if statistics are taken over them, so that they may shrink approximately at best.
     pub approximate: bool,
 }
 
@@ -63,7 +63,7 @@ pub fn find(graph: &Graph, coupling: &Coupling, tasks: &Tasks) -> Vec<Group> {
             }
         }
     }
-    let approximate: BTreeSet<Expr> = coupling.approximate.iter().flat_map(|(_, axis)| space.atoms(*axis)).collect();
+    let approximate: BTreeSet<Expr> = coupling.approximate.iter().flat_map(|(_, axis, _)| space.atoms(*axis)).collect();
     let mut groups: Vec<Group> = Vec::new();
     let mut index: BTreeMap<Expr, usize> = BTreeMap::new();
     for reading in &coupling.readings {

@@ -4,7 +4,7 @@
 //! operator sets: `spatial` of BatchNormalization (before 9), training by `is_test` (before 7), by its outputs (7 to
 //! 13) or by `training_mode` (14); the scale of GroupNormalization is per group before 21 and per channel since.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::elementwise::align;
 use super::{Change, Edit, NodeView, Refusal, Refused, Rule, Signature, Term};
@@ -81,10 +81,14 @@ impl Rule for GroupNormalization {
         let Some(kept) = change.input_kept.get(&(0, 1)) else { return Ok(Vec::new()) };
         let groups = before.int("num_groups", 1);
         let group = before.extent(0, 1)?.divided_by(&Extent::known(groups)).and_then(|group| group.value());
-        let touched: Option<BTreeSet<i64>> = kept.iter().map(|i| i64::from(*i).checked_div(group?)).collect();
-        let left = touched.and_then(|touched| i64::try_from(touched.len()).ok());
-        let size = i64::try_from(kept.len()).ok();
-        match left.filter(|left| size.is_some_and(|size| size.checked_rem(*left) == Some(0))) {
+        let mut left: BTreeMap<i64, usize> = BTreeMap::new();
+        for index in kept.iter() {
+            let group = group.and_then(|group| i64::from(*index).checked_div(group));
+            *left.entry(group.ok_or_else(|| Refusal::new("the size of its groups is not known"))?).or_default() += 1;
+        }
+        let mut sizes = left.values();
+        let is_even = sizes.next().is_some_and(|first| sizes.all(|size| size == first));
+        match i64::try_from(left.len()).ok().filter(|_| is_even) {
             None => Err(Refusal::new("the kept channels do not fall into equal groups")),
             Some(left) if left == groups => Ok(Vec::new()),
             Some(left) => Ok(vec![Edit::Int("num_groups", left)]),
@@ -191,4 +195,28 @@ pub(super) fn locked_axes(node: &NodeView, locked: &[usize], why: &str) -> Refus
     }
     signature.outputs = vec![Some(output)];
     Ok(signature)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::testing::patch;
+    use super::*;
+
+    #[test]
+    fn normalisation_groups_are_counted_anew() {
+        let norm = |c: usize| {
+            format!("opset 21\nin x [n,{c},h]\ny = GroupNormalization(x, s[{c}], b[{c}], num_groups=4)\nout y")
+        };
+        let run = |kept: &[u32]| {
+            let output = format!("[n,{},h]", kept.len());
+            patch(&norm(12), &norm(kept.len()), &output, &[((0, 1), kept)], &[])
+        };
+        assert_eq!(run(&[0, 1, 2, 6, 7, 8]).unwrap(), [Edit::Int("num_groups", 2)]);
+        // The same channels of every group: as many groups as before.
+        assert_eq!(run(&[0, 2, 3, 5, 6, 8, 9, 11]).unwrap(), []);
+        assert_eq!(run(&[1, 4, 7]).unwrap(), [Edit::Int("num_groups", 3)]);
+        assert!(run(&[0, 1, 2, 3]).is_err(), "three channels of one group and one of another");
+        assert_eq!(patch(&norm(12), &norm(12), "[n,12,h]", &[], &[]).unwrap(), []);
+    }
 }

@@ -80,7 +80,7 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     lines.push(("verified", verification_text(&report.verification)));
     if !report.approximated.is_empty() {
         let count = report.approximated.len();
-        let line = format!("{count} node{} take statistics over what remains", plural(count));
+        let line = format!("{count} node{} with statistics over what remains", plural(count));
         lines.push(("approx.", line));
     }
     lines.extend(drift_text(&report.verification).map(|line| ("drift", line)));
@@ -126,7 +126,7 @@ pub(super) fn stays(reasons: &[Reason], verb: &str, most: usize) -> Option<Strin
         .into_iter()
         .map(|(why, places)| {
             let sentence = match places.as_slice() {
-                [only] => shorten(&only.reason, 120),
+                [only] => shorten(&only.reason, 160),
                 several => format!("{} at {} places", shorten(why, 100), several.len()),
             };
             (places.iter().map(|r| r.share).sum(), sentence)

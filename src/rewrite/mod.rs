@@ -57,8 +57,8 @@ pub fn rewrite(graph: &Graph, coupling: &Coupling, masks: &BTreeMap<Expr, Vec<bo
     }
     let (kept, divided) = shrunk.kept(graph, coupling);
     altered.extend(divided);
-    let statistics = coupling.approximate.iter().filter(|(_, axis)| coupling.space.mask(*axis, masks).is_some());
-    let outputs = statistics.filter_map(|(id, _)| graph.node(*id).outputs.iter().flatten().next());
+    let statistics = coupling.approximate.iter().filter(|(_, axis, _)| coupling.space.mask(*axis, masks).is_some());
+    let outputs = statistics.filter_map(|(id, ..)| graph.node(*id).outputs.iter().flatten().next());
     let approximated = outputs.map(|output| graph.value(*output).name.to_owned()).collect();
     Ok(Rewritten { output: Output { model, slices }, kept, altered, approximated, macs: after.macs })
 }

@@ -9,6 +9,7 @@
 //! <https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md> (SkipLayerNormalization). This is the one
 //! place of the judge that knows operators; it shares nothing with their rules.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::constants::remaining as remaining_masks;
@@ -20,9 +21,9 @@ use crate::kept::Kept;
 use crate::proto::onnx::{ModelProto, NodeProto};
 
 /// A model whose approximated nodes take statistics over what remains.
-pub(super) struct Remaining {
-    /// The model.
-    pub(super) model: ModelProto,
+pub(super) struct Remaining<'m> {
+    /// The model, the original itself if nothing is approximated.
+    pub(super) model: Cow<'m, ModelProto>,
     /// How many nodes were spelled out.
     pub(super) placed: usize,
     /// Nodes that approximate and cannot be spelled out, in words.
@@ -33,18 +34,18 @@ pub(super) struct Remaining {
 ///
 /// # Errors
 /// When the kept indices of such an output do not fit its shape.
-pub(super) fn over_what_remains(
-    original: &ModelProto,
+pub(super) fn over_what_remains<'m>(
+    original: &'m ModelProto,
     kept: &Kept,
     facts: &Facts,
     approximated: &BTreeSet<String>,
-) -> Result<Remaining> {
-    let mut remaining = Remaining { model: original.clone(), placed: 0, missing: Vec::new() };
+) -> Result<Remaining<'m>> {
+    let mut remaining = Remaining { model: Cow::Borrowed(original), placed: 0, missing: Vec::new() };
     if approximated.is_empty() {
         return Ok(remaining);
     }
     let opset = original.opset_import.iter().find(|o| matches!(o.domain(), "" | "ai.onnx")).map_or(0, |o| o.version());
-    let Some(mut graph) = remaining.model.graph.take() else { return Ok(remaining) };
+    let Some(mut graph) = remaining.model.to_mut().graph.take() else { return Ok(remaining) };
     let mut emitter = Emitter::new(opset, all_names(&graph));
     let mut found = BTreeSet::new();
     let mut nodes = Vec::with_capacity(graph.node.len());
@@ -77,7 +78,7 @@ pub(super) fn over_what_remains(
     // Also those inside nested graphs, which are not looked into.
     remaining.missing.extend(approximated.difference(&found).map(|name| format!("the node that computes `{name}`")));
     graph.node = nodes;
-    remaining.model.graph = Some(graph);
+    remaining.model.to_mut().graph = Some(graph);
     Ok(remaining)
 }
 
