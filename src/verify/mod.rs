@@ -35,12 +35,12 @@ pub use compare::OutputDifference;
 pub use drift::Drift;
 pub use locate::FirstDifference;
 
-use crate::Result;
 use crate::engine::{Engine, Feeds, InputFact, Samples, Value, facts_of, inputs::input_shapes, samples::random_feeds};
 use crate::functions;
 use crate::kept::Kept;
 use crate::proto::onnx::tensor_proto::DataType;
 use crate::proto::onnx::{GraphProto, ModelProto, TypeProto, tensor_shape_proto::dimension, type_proto};
+use crate::{Error, Result};
 use drift::drift;
 use masked::{Facts, masked};
 use statistics::Remaining;
@@ -245,6 +245,9 @@ fn run_original(
         // An engine cannot return a value of a nested graph, so its declaration or else the recorded extents have to do.
         if let Some(fact) = declared.get(name.as_str()).and_then(|t| concrete(t)) {
             facts.insert(name.clone(), fact);
+        } else if !kept.extents.contains_key(name) {
+            let what = "the original has no such activation, or its shape is not known";
+            return Err(Error::verification(what).tensor(name));
         }
     }
     let wanted: Vec<String> = output_names(original).into_iter().chain(taps.iter().map(|t| (*t).clone())).collect();
