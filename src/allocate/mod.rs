@@ -10,7 +10,7 @@ mod pattern;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::axes::Expr;
-use crate::coupling::Coupling;
+use crate::coupling::{Coupling, Role};
 use crate::graph::Graph;
 use crate::groups::Group;
 use crate::{Error, Result};
@@ -125,26 +125,42 @@ fn protected(graph: &Graph, group: &Group, patterns: &[String]) -> Option<String
     })
 }
 
-/// Where one axis nests several free groups, all but one stay whole: the one that shrinks is the one that comes nearest
-/// to the fraction asked for, the innermost among equals.
+/// Where one axis nests several free groups, all but one stay whole: the one that shrinks is the one that shrinks
+/// another nesting already, else the one that comes nearest to the fraction asked for, else one that some weight makes
+/// or contracts by itself, because that weight would otherwise stay whole, else the innermost.
 fn hold_nested(coupling: &Coupling, groups: &[Group], config: &AllocateConfig, plan: &mut Plan) {
+    let error = |factor: &[usize]| {
+        let (kept, all) = factor.iter().fold((0, 0), |(kept, all), g| {
+            let extent = groups[*g].extent;
+            (kept + kept_count(extent, config), all + extent)
+        });
+        (kept as f64 / all.max(1) as f64 - (1.0 - config.ratio)).abs()
+    };
+    let mut chosen: BTreeSet<usize> = BTreeSet::new();
     for factors in crate::groups::nestings(coupling, groups) {
-        let error = |factor: &Vec<usize>| {
-            let (kept, all) = factor.iter().fold((0, 0), |(kept, all), g| {
-                let extent = groups[*g].extent;
-                (kept + kept_count(extent, config), all + extent)
-            });
-            (kept as f64 / all.max(1) as f64 - (1.0 - config.ratio)).abs()
+        let open: Vec<&Vec<usize>> = factors.iter().filter(|f| f.iter().any(|g| !plan.held.contains_key(g))).collect();
+        let rank = |f: &[usize]| {
+            (!f.iter().any(|g| chosen.contains(g)), error(f), !f.iter().any(|g| alone(coupling, &groups[*g])))
         };
-        let free = |factor: &&Vec<usize>, plan: &Plan| factor.iter().any(|g| !plan.held.contains_key(g));
-        let open: Vec<&Vec<usize>> = factors.iter().filter(|f| free(f, plan)).collect();
-        let Some(chosen) = open.iter().rev().min_by(|a, b| error(a).total_cmp(&error(b))) else { continue };
-        let keep: BTreeSet<usize> = chosen.iter().copied().collect();
-        let Some(first) = chosen.first().copied() else { continue };
-        for group in open.iter().flat_map(|f| f.iter()).filter(|g| !keep.contains(g)) {
+        let best = open.iter().rev().min_by(|a, b| {
+            let (a, b) = (rank(a), rank(b));
+            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
+        });
+        let Some(first) = best.and_then(|f| f.first().copied()) else { continue };
+        chosen.extend(best.into_iter().flat_map(|f| f.iter().copied()));
+        for group in open.iter().flat_map(|f| f.iter()).filter(|g| !chosen.contains(g)) {
             plan.held.entry(*group).or_insert(Held::Nested(first));
         }
     }
+}
+
+/// True if the group is a whole axis, or a whole part of one, of a weight that makes or contracts its channels.
+fn alone(coupling: &Coupling, group: &Group) -> bool {
+    let space = &coupling.space;
+    group.members.iter().filter(|m| matches!(m.role, Role::Produced | Role::Contracted)).any(|member| {
+        let axis = coupling.axes[member.value.0 as usize].as_ref().and_then(|axes| axes.get(member.axis));
+        axis.is_some_and(|axis| space.terms(*axis).iter().any(|term| space.resolve(*term) == group.atom))
+    })
 }
 
 fn check(config: &AllocateConfig) -> Result<()> {
