@@ -120,6 +120,8 @@ impl Coupling {
             let actual = self.space.extent(*axis);
             match expected {
                 Some(expected) if expected == *actual => {}
+                // Names for one and the same extent, if the model runs at all: unification locks both sides.
+                Some(expected) if expected.value().is_none() || actual.value().is_none() => {}
                 Some(expected) => {
                     return Err(Refusal::new(format!(
                         "an axis has extent {}, the operator expects {}",
