@@ -11,7 +11,7 @@ mod pattern;
 use std::collections::BTreeMap;
 
 use crate::axes::Expr;
-use crate::coupling::{Coupling, Role};
+use crate::coupling::Coupling;
 use crate::graph::Graph;
 use crate::groups::Group;
 use crate::ops::Part;
