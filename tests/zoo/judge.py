@@ -1,0 +1,292 @@
+#!/usr/bin/env python
+"""A second judge of a pruned file, in another language and with another engine than the program's own verification.
+
+    python tests/zoo/judge.py ORIGINAL PRUNED PLAN [--seed N]
+
+The plan (--plan-out) says which indices of which axes stay. In the original every removed entry of a floating-point constant becomes zero,
+and every activation that gets smaller passes a selection that puts zero in the place of removed entries (the zero point, where the
+activation is quantised). That masked original and the pruned file then run in ONNX Runtime, without its optimisations, on one random
+input. Prints one JSON object: `agree` (true, false, or null when nothing can be said), `relative` per output, `equal`, `reason`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import pathlib
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+Feeds = dict[str, np.ndarray]
+FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+# What ONNX Runtime's Where takes; other types go through float32 and back, which is exact for the small integers and halves.
+SELECTABLE = (np.float32, np.float64, np.int32, np.int64, np.uint8)
+# Where an operator keeps the zero point of its output.
+ZERO_POINT = {"QuantizeLinear": 2, "QLinearConv": 7, "QLinearMatMul": 7, "QLinearAdd": 7, "QLinearMul": 7}
+ZERO_POINT |= {"QLinearSigmoid": 4, "QLinearLeakyRelu": 4, "QLinearGlobalAveragePool": 4, "QLinearAveragePool": 4, "QLinearConcat": 1, "QGemm": 8}
+PASSED_ON = {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity", "Concat", "Pad", "Resize"}
+
+
+class Undecided(Exception):
+    """Nothing can be said, and why."""
+
+
+def graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """A graph and all that are nested in it."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from graphs(inner)
+
+
+def session(model: ModelProto) -> onnxruntime.InferenceSession:
+    """A session that computes the graph as it is written."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def constants(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
+    """Every constant with its name, in any graph."""
+    for graph in graphs(model.graph):
+        yield from ((tensor.name, tensor) for tensor in graph.initializer)
+        for node in graph.node:
+            if node.op_type == "Constant":
+                yield from ((node.output[0], a.t) for a in node.attribute if a.name == "value")
+
+
+def described_shapes(original: pathlib.Path) -> dict[str, list[int]]:
+    """Shapes of inputs in the file's description beside it."""
+    description = original.with_suffix(".json")
+    if not description.is_file():
+        return {}
+    inputs = json.loads(description.read_text()).get("inputs", {})
+    return {name: list(given["shape"]) for name, given in inputs.items()}
+
+
+def feeds(model: ModelProto, shapes: dict[str, list[int]], seed: int, limit: int) -> Feeds:
+    """Random inputs; whole numbers stay below `limit`."""
+    random = np.random.default_rng(seed)
+    constant = {tensor.name for tensor in model.graph.initializer}
+    made: Feeds = {}
+    for declared in model.graph.input:
+        if declared.name in constant:
+            continue
+        tensor = declared.type.tensor_type
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        shape = shapes.get(declared.name) or [d.dim_value or 2 for d in tensor.shape.dim]
+        if np.issubdtype(dtype, np.floating):
+            made[declared.name] = random.standard_normal(shape).astype(dtype)
+        else:
+            made[declared.name] = random.integers(0, limit, shape).astype(dtype)
+    return made
+
+
+def run_original(model: ModelProto, taps: list[str], shapes: dict[str, list[int]], seed: int) -> tuple[Feeds, Feeds]:
+    """The first random inputs that the original accepts, and the values of `taps` for them."""
+    tapped = ModelProto()
+    tapped.CopyFrom(model)
+    present = {output.name for output in tapped.graph.output}
+    tapped.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in taps if name not in present)
+    try:
+        opened = session(tapped)
+    except Exception as error:  # whatever the engine says is a reason
+        raise Undecided(f"ONNX Runtime does not load the original: {error}") from error
+    reason: Exception | None = None
+    for limit in (50, 10, 2, 1):
+        given = feeds(model, shapes, seed, limit)
+        try:
+            return given, dict(zip(taps, opened.run(taps, given))) if taps else {}
+        except Exception as error:
+            reason = reason or error
+    raise Undecided(f"ONNX Runtime does not run the original: {reason}")
+
+
+def zero_points(model: ModelProto) -> dict[str, str]:
+    """Names of the zero points of quantised activations."""
+    found: dict[str, str] = {}
+    for graph in graphs(model.graph):
+        for node in graph.node:
+            place = ZERO_POINT.get(node.op_type)
+            if place is not None and len(node.input) > place and node.input[place]:
+                found[node.output[0]] = node.input[place]
+            elif node.op_type == "DynamicQuantizeLinear":
+                found[node.output[0]] = node.output[2]
+            elif node.op_type in PASSED_ON and node.input[0] in found:
+                found |= {output: found[node.input[0]] for output in node.output}
+    return found
+
+
+def zero_constants(model: ModelProto, kept: dict[str, list[list[int] | None]]) -> None:
+    """Sets what is removed from floating-point constants to zero."""
+    for name, tensor in constants(model):
+        if name not in kept or tensor.data_type not in FLOATS:
+            continue
+        values = numpy_helper.to_array(tensor).copy()
+        for axis, indices in enumerate(kept[name]):
+            if indices is not None:
+                removed = np.setdiff1d(np.arange(values.shape[axis]), indices)
+                values[(slice(None),) * axis + (removed,)] = 0
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+class Masks:
+    """Puts a selection behind every activation that gets smaller."""
+
+    def __init__(self, model: ModelProto, kept: dict[str, list[list[int] | None]], values: Feeds) -> None:
+        self.model, self.kept, self.values = model, kept, values
+        self.zeros = zero_points(model)
+        versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
+        self.by_product = max(versions, default=0) < 9
+
+    def place(self) -> None:
+        """Rewrites all graphs of the model."""
+        done: set[str] = set()
+        for graph in graphs(self.model.graph):
+            nodes: list[NodeProto] = []
+            for node in graph.node:
+                nodes.append(node)
+                for i, name in enumerate(node.output):
+                    if name in self.kept:
+                        node.output[i] = f"{name}/whole"
+                        nodes += self.selection(name, f"{name}/whole")
+                        done.add(name)
+            kept_nodes = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+            del graph.node[:]
+            graph.node.extend(kept_nodes)
+        missing = sorted(set(self.kept) - done)
+        if missing:
+            raise Undecided(f"the plan names {len(missing)} activations that the original lacks, such as {missing[0]}")
+
+    def selection(self, name: str, whole: str) -> list[NodeProto]:
+        """Nodes that compute `name` from `whole`."""
+        value = self.values[name]
+        mask = np.ones([1] * value.ndim, dtype=bool)
+        for axis, indices in enumerate(self.kept[name]):
+            if indices is not None:
+                line = np.isin(np.arange(value.shape[axis]), indices)
+                mask = mask & line.reshape([-1 if a == axis else 1 for a in range(value.ndim)])
+        nodes: list[NodeProto] = []
+
+        def constant(what: str, array: np.ndarray) -> str:
+            nodes.append(helper.make_node("Constant", [], [f"{name}/{what}"], value=numpy_helper.from_array(array)))
+            return f"{name}/{what}"
+
+        if self.by_product:
+            nodes.append(helper.make_node("Mul", [whole, constant("mask", mask.astype(value.dtype))], [name]))
+            return nodes
+        direct = value.dtype.type in SELECTABLE
+        zero = self.zeros.get(name)
+        other = zero or constant("zero", np.zeros((), value.dtype if direct else np.float32))
+        if direct:
+            nodes.append(helper.make_node("Where", [constant("mask", mask), whole, other], [name]))
+            return nodes
+        if zero:
+            nodes.append(helper.make_node("Cast", [zero], [f"{name}/zero"], to=TensorProto.FLOAT))
+            other = f"{name}/zero"
+        nodes.append(helper.make_node("Cast", [whole], [f"{name}/float"], to=TensorProto.FLOAT))
+        nodes.append(helper.make_node("Where", [constant("mask", mask), f"{name}/float", other], [f"{name}/selected"]))
+        back = helper.np_dtype_to_tensor_dtype(value.dtype)
+        nodes.append(helper.make_node("Cast", [f"{name}/selected"], [name], to=back))
+        return nodes
+
+
+def nested_values(model: ModelProto, names: list[str]) -> Feeds:
+    """Stand-ins for activations of nested graphs, which no run can return: their declared shapes and types."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    found: Feeds = {}
+    for graph in graphs(inferred.graph):
+        for declared in [*graph.value_info, *graph.output]:
+            if declared.name in names and declared.type.tensor_type.HasField("shape"):
+                tensor = declared.type.tensor_type
+                shape = [d.dim_value or 1 for d in tensor.shape.dim]
+                found[declared.name] = np.zeros(shape, helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise Undecided(f"the shape of {missing[0]} is not known")
+    return found
+
+
+def tolerance(model: ModelProto) -> float:
+    """What two right files may differ by: more where values are rounded to halves or to 256 steps."""
+    operators = {node.op_type for graph in graphs(model.graph) for node in graph.node}
+    coarse = any("Quantize" in o or "QLinear" in o or "Integer" in o or o.startswith("Q") for o in operators)
+    half = any(t.data_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16) for _, t in constants(model))
+    return 2e-2 if coarse or half else 1e-4
+
+
+def difference(expected: np.ndarray, found: np.ndarray) -> float:
+    """The largest difference, relative to the largest expected value; infinite for other shapes."""
+    if expected.shape != found.shape or expected.dtype != found.dtype:
+        return float("inf")
+    if expected.dtype.kind not in "fiub" or not expected.size:
+        return 0.0 if np.array_equal(expected, found) else float("inf")
+    a, b = expected.astype(np.float64), found.astype(np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        gap = np.where(same, 0.0, np.abs(a - b)).max()
+    scale = np.abs(a[np.isfinite(a)]).max(initial=0.0)
+    return float("inf") if np.isnan(gap) else float(gap / (scale + 1e-12))
+
+
+def judge(original: pathlib.Path, pruned: pathlib.Path, plan_path: pathlib.Path, seed: int = 0) -> dict:
+    """The judgement as data."""
+    model, plan = onnx.load(original), json.loads(plan_path.read_text())
+    if hashlib.sha256(original.read_bytes()).hexdigest() != plan["sha256"]:
+        raise SystemExit(f"{plan_path} is the plan of another file than {original}")
+    sets = plan["sets"]
+    kept = {name: [None if i is None else sets[i] for i in axes] for name, axes in plan["activations"].items()}
+    top = {output for node in model.graph.node for output in node.output}
+    taps = [name for name in kept if name in top]
+    given, values = run_original(model, taps, described_shapes(original), seed)
+    nested = [name for name in kept if name not in top]
+    values |= nested_values(model, nested) if nested else {}
+    allowed = tolerance(model)
+    masked = ModelProto()
+    masked.CopyFrom(model)
+    zero_constants(masked, plan["initializers"])
+    Masks(masked, kept, values).place()
+    names = [output.name for output in model.graph.output]
+    try:
+        expected = session(masked).run(names, given)
+    except Exception as error:
+        raise Undecided(f"ONNX Runtime does not run the masked original: {error}") from error
+    try:
+        found = session(onnx.load(pruned)).run(names, given)
+    except Exception as error:
+        return {"agree": False, "reason": f"ONNX Runtime runs the original and not the pruned file: {error}"}
+    gaps = {n: difference(np.asarray(a), np.asarray(b)) for n, a, b in zip(names, expected, found)}
+    worst = max(gaps, key=lambda n: gaps[n])
+    agree = gaps[worst] <= allowed
+    reason = "" if agree else f"output {worst} differs by {gaps[worst]:.2e} (tolerance {allowed:.0e})"
+    # Outputs that are zero everywhere compare equal to anything that is broken in the same way.
+    silent = [n for n, a in zip(names, expected) if np.asarray(a).dtype.kind == "f" and not np.any(a)]
+    return {"agree": agree, "equal": max(gaps.values()) == 0, "relative": gaps, "masked": len(kept), "silent": silent, "reason": reason}
+
+
+def main() -> None:
+    """Prints the judgement; the exit status is 1 where the files disagree."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("original", "pruned", "plan"):
+        options.add_argument(name, type=pathlib.Path)
+    options.add_argument("--seed", type=int, default=0)
+    chosen = options.parse_args()
+    try:
+        verdict = judge(chosen.original, chosen.pruned, chosen.plan, chosen.seed)
+    except Undecided as reason:
+        verdict = {"agree": None, "reason": " ".join(str(reason).split())[:400]}
+    print(json.dumps(verdict))
+    sys.exit(verdict["agree"] is False)
+
+
+if __name__ == "__main__":
+    main()
