@@ -3,9 +3,10 @@
 CARGO  ?= cargo
 PYTHON ?= python3
 RUN     = target/run
+ZOO     = target/zoo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test update bench models-table proto docs fuzz
+.PHONY: help run test update bench models-table zoo zoo-check zoo-fixtures proto docs fuzz
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +31,18 @@ bench: ## Measure pruning beside cp, peak memory, and growth with the graph; fai
 models-table: ## Check pruned real models in Python with ONNX Runtime (PYTHON=... with onnx, onnxruntime, numpy)
 	$(CARGO) build --release
 	$(PYTHON) tests/models_table.py
+
+zoo: ## Write ONNX files of many architectures into target/zoo (PYTHON=... with tests/zoo/requirements.txt)
+	-$(PYTHON) tests/zoo/export.py --out $(ZOO) --jobs 2
+	-$(PYTHON) tests/zoo/derive.py --zoo $(ZOO)
+	-$(PYTHON) tests/zoo/torch_pruning_table.py --zoo $(ZOO)
+
+zoo-check: ## Prune the whole zoo to half, judge every file twice, and print the table; fails if a file does
+	$(CARGO) build --release
+	$(PYTHON) tests/zoo/check.py --zoo $(ZOO) --binary target/release/onnx-mtprune
+
+zoo-fixtures: ## Write the small zoo of fixtures/zoo anew (needs what zoo needs); then run update
+	$(PYTHON) tests/zoo/fixtures.py
 
 proto: ## Generate src/proto/onnx.rs from proto/onnx-ml.proto
 	$(CARGO) run --manifest-path proto/generate/Cargo.toml
