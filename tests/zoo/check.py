@@ -211,15 +211,16 @@ def main() -> int:
         print(f"skipped: no independent checker at {chosen.checker}", file=sys.stderr)
     peers_path = chosen.zoo / "torch_pruning.json"
     peers = json.loads(peers_path.read_text()) if peers_path.is_file() else {}
+    record = chosen.json or chosen.out / "check.json"
     with concurrent.futures.ThreadPoolExecutor(chosen.jobs) as pool:
-        rows = []
+        rows: list[Row] = []
         for number, row in enumerate(pool.map(lambda path: examine(path, chosen, peers), files), 1):
             rows.append(row)
-            print(f"[{number}/{len(files)}] {row['file']} {'FAILED' if row['failures'] else 'ok'}", file=sys.stderr, flush=True)
+            record.write_text(json.dumps(rows, indent=1) + "\n")  # after every file: the whole zoo takes long
+            said = f"FAILED: {row['failures']}" if row["failures"] else "ok"
+            print(f"[{number}/{len(files)}] {row['file']} {row['s']} s {said}", file=sys.stderr, flush=True)
     print(table(rows))
     print(f"\n{summary(rows, checked)}")
-    record = chosen.json or chosen.out / "check.json"
-    record.write_text(json.dumps(rows, indent=1) + "\n")
     return int(any(row["failures"] for row in rows))
 
 
