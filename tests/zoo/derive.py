@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import pathlib
 import shutil
 import sys
@@ -158,6 +159,7 @@ def main() -> int:
     parser.add_argument("--only", default="*", help="pattern of names, such as 'hard_sharing-q*'")
     chosen = parser.parse_args()
     warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
     written = failed = 0
     for name, kinds in BASES:
         base = chosen.zoo / f"{name}.onnx"
