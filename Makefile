@@ -35,7 +35,7 @@ models-table: ## Check pruned real models in Python with ONNX Runtime (PYTHON=..
 zoo: ## Write ONNX files of many architectures into target/zoo (PYTHON=... with tests/zoo/requirements.txt)
 	-$(PYTHON) tests/zoo/export.py --out $(ZOO) --jobs 2
 	-$(PYTHON) tests/zoo/derive.py --zoo $(ZOO)
-	-$(PYTHON) tests/zoo/torch_pruning_table.py --zoo $(ZOO)
+	-$(PYTHON) tests/zoo/torch_pruning_table.py --zoo $(ZOO) --out $(ZOO)/torch_pruning.json
 
 zoo-check: ## Prune the whole zoo to half, judge every file twice, and print the table; fails if a file does
 	$(CARGO) build --release
