@@ -21,7 +21,8 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from bodies import graphs, inlined
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 Feeds = dict[str, np.ndarray]
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -37,15 +38,6 @@ class Undecided(Exception):
     """Nothing can be said, and why."""
 
 
-def graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """A graph and all that are nested in it."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from graphs(inner)
-
-
 def session(model: ModelProto) -> onnxruntime.InferenceSession:
     """A session that computes the graph as it is written."""
     options = onnxruntime.SessionOptions()
@@ -57,11 +49,11 @@ def session(model: ModelProto) -> onnxruntime.InferenceSession:
 
 def constants(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
     """Every constant with its name, in any graph."""
-    for graph in graphs(model.graph):
-        yield from ((tensor.name, tensor) for tensor in graph.initializer)
+    for prefix, graph in graphs(model.graph):
+        yield from ((prefix + tensor.name, tensor) for tensor in graph.initializer)
         for node in graph.node:
             if node.op_type == "Constant":
-                yield from ((node.output[0], a.t) for a in node.attribute if a.name == "value")
+                yield from ((prefix + node.output[0], a.t) for a in node.attribute if a.name == "value")
 
 
 def described_shapes(original: pathlib.Path) -> dict[str, list[int]]:
@@ -114,7 +106,7 @@ def run_original(model: ModelProto, taps: list[str], shapes: dict[str, list[int]
 def zero_points(model: ModelProto) -> dict[str, str]:
     """Names of the zero points of quantised activations."""
     found: dict[str, str] = {}
-    for graph in graphs(model.graph):
+    for _, graph in graphs(model.graph):
         for node in graph.node:
             place = ZERO_POINT.get(node.op_type)
             if place is not None and len(node.input) > place and node.input[place]:
@@ -145,33 +137,38 @@ class Masks:
     def __init__(self, model: ModelProto, kept: dict[str, list[list[int] | None]], values: Feeds) -> None:
         self.model, self.kept, self.values = model, kept, values
         self.zeros = zero_points(model)
+        self.rewritten: list[tuple[onnx.GraphProto, list[NodeProto]]] = []
         versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
         self.by_product = max(versions, default=0) < 9
 
     def place(self) -> None:
         """Rewrites all graphs of the model."""
         done: set[str] = set()
-        for graph in graphs(self.model.graph):
+        for prefix, graph in list(graphs(self.model.graph)):
             nodes: list[NodeProto] = []
             for node in graph.node:
                 nodes.append(node)
                 for i, name in enumerate(node.output):
-                    if name in self.kept:
+                    if prefix + name in self.kept:
                         node.output[i] = f"{name}/whole"
-                        nodes += self.selection(name, f"{name}/whole")
-                        done.add(name)
-            kept_nodes = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+                        nodes += self.selection(prefix, name)
+                        done.add(prefix + name)
+            # Innermost last would lose what was done inside: a copy of a node copies its bodies, so these come first.
+            self.rewritten.append((graph, nodes))
+        for graph, nodes in reversed(self.rewritten):
+            copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
             del graph.node[:]
-            graph.node.extend(kept_nodes)
+            graph.node.extend(copies)
         missing = sorted(set(self.kept) - done)
         if missing:
             raise Undecided(f"the plan names {len(missing)} activations that the original lacks, such as {missing[0]}")
 
-    def selection(self, name: str, whole: str) -> list[NodeProto]:
-        """Nodes that compute `name` from `whole`."""
-        value = self.values[name]
+    def selection(self, prefix: str, name: str) -> list[NodeProto]:
+        """Nodes that compute `name` from its whole self."""
+        whole = f"{name}/whole"
+        value = self.values[prefix + name]
         mask = np.ones([1] * value.ndim, dtype=bool)
-        for axis, indices in enumerate(self.kept[name]):
+        for axis, indices in enumerate(self.kept[prefix + name]):
             if indices is not None:
                 line = np.isin(np.arange(value.shape[axis]), indices)
                 mask = mask & line.reshape([-1 if a == axis else 1 for a in range(value.ndim)])
@@ -200,25 +197,27 @@ class Masks:
         return nodes
 
 
-def nested_values(model: ModelProto, names: list[str]) -> Feeds:
-    """Stand-ins for activations of nested graphs, which no run can return: their declared shapes and types."""
+def nested_values(plan: dict, kept: dict[str, list[list[int] | None]], model: ModelProto) -> Feeds:
+    """Stand-ins for activations of nested graphs, which no run can return: extents are the plan's, types the file's, else float."""
     inferred = onnx.shape_inference.infer_shapes(model)
+    types = {
+        prefix + declared.name: declared.type.tensor_type.elem_type
+        for prefix, graph in graphs(inferred.graph)
+        for declared in [*graph.value_info, *graph.output]
+    }
     found: Feeds = {}
-    for graph in graphs(inferred.graph):
-        for declared in [*graph.value_info, *graph.output]:
-            if declared.name in names and declared.type.tensor_type.HasField("shape"):
-                tensor = declared.type.tensor_type
-                shape = [d.dim_value or 1 for d in tensor.shape.dim]
-                found[declared.name] = np.zeros(shape, helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise Undecided(f"the shape of {missing[0]} is not known")
+    for name in kept:
+        extents = plan.get("extents", {}).get(name)
+        if extents is None:
+            raise Undecided(f"the plan does not say how long the axes of {name} were")
+        dtype = helper.tensor_dtype_to_np_dtype(types.get(name) or TensorProto.FLOAT)
+        found[name] = np.zeros([extent or 1 for extent in extents], dtype)
     return found
 
 
 def tolerance(model: ModelProto) -> float:
     """What two right files may differ by: more where values are rounded to halves or to 256 steps."""
-    operators = {node.op_type for graph in graphs(model.graph) for node in graph.node}
+    operators = {node.op_type for _, graph in graphs(model.graph) for node in graph.node}
     coarse = any("Quantize" in o or "QLinear" in o or "Integer" in o or o.startswith("Q") for o in operators)
     half = any(t.data_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16) for _, t in constants(model))
     return 2e-2 if coarse or half else 1e-4
@@ -240,7 +239,7 @@ def difference(expected: np.ndarray, found: np.ndarray) -> float:
 
 def judge(original: pathlib.Path, pruned: pathlib.Path, plan_path: pathlib.Path, seed: int = 0) -> dict:
     """The judgement as data."""
-    model, plan = onnx.load(original), json.loads(plan_path.read_text())
+    model, plan = inlined(onnx.load(original)), json.loads(plan_path.read_text())
     if hashlib.sha256(original.read_bytes()).hexdigest() != plan["sha256"]:
         raise SystemExit(f"{plan_path} is the plan of another file than {original}")
     sets = plan["sets"]
@@ -248,8 +247,8 @@ def judge(original: pathlib.Path, pruned: pathlib.Path, plan_path: pathlib.Path,
     top = {output for node in model.graph.node for output in node.output}
     taps = [name for name in kept if name in top]
     given, values = run_original(model, taps, described_shapes(original), seed)
-    nested = [name for name in kept if name not in top]
-    values |= nested_values(model, nested) if nested else {}
+    nested = {name: axes for name, axes in kept.items() if name not in top}
+    values |= nested_values(plan, nested, model) if nested else {}
     allowed = tolerance(model)
     masked = ModelProto()
     masked.CopyFrom(model)
