@@ -101,7 +101,14 @@ def judge_all(row: Row, path: pathlib.Path, pruned: pathlib.Path, report: pathli
         outcome = last_object(text)
         row["check"] = outcome.get("ok")
         if not row["check"]:
-            row["failures"].append(f"check.py: {outcome.get('err') or error or code}")
+            why = f"check.py: {outcome.get('err') or error or code}"
+            # What it says of a file beside itself is the original's fault, or the runtime's.
+            _, text, _ = run([sys.executable, chosen.checker, path, path, "--no-latency"], chosen.timeout)
+            if last_object(text).get("ok"):
+                row["failures"].append(why)
+            else:
+                row["check"] = None
+                row["notes"].append(f"the original fails as well in {why}")
     code, text, error = run([sys.executable, JUDGE, path, pruned, plan], chosen.timeout)
     verdict = last_object(text)
     row["judge"], row["relative"] = verdict.get("agree"), verdict.get("relative")
