@@ -50,6 +50,7 @@ fn examine(path: &Path) -> (String, Option<String>) {
     let (verdict, wrong) = match outcome {
         Outcome::Passed => ("verified", None),
         Outcome::CannotRun { .. } => ("not run by the built-in engine", None),
+        Outcome::NotCompared { reason } => ("WRONG", Some(format!("{name}: nothing was compared: {reason}"))),
         Outcome::Failed { reason, first } => ("WRONG", Some(format!("{name}: {reason} {first:?}"))),
     };
     let (before, after) = (parameters(&file.model), parameters(&pruned));
