@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use onnx_mtprune::allocate::Rounding;
 use onnx_mtprune::engine::Tract;
+use onnx_mtprune::functions;
 use onnx_mtprune::proto;
 use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
@@ -34,17 +35,20 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 fn parameters(model: &ModelProto) -> u64 {
     let nowhere = FileRow { path: String::new(), bytes: None };
-    Inspection::new(&Analysis::of(model, &[]).unwrap(), nowhere).parameters.total
+    let inlined = functions::inline(model);
+    Inspection::new(&Analysis::of(&inlined.model, &[]).unwrap(), nowhere).parameters.total
 }
 
 /// One line about a file, and what is wrong with its pruned model.
 fn examine(path: &Path) -> (String, Option<String>) {
     let name = path.file_stem().unwrap().to_string_lossy().into_owned();
     let file = proto::read(path).unwrap();
-    let analysis = Analysis::of(&file.model, &[]).unwrap();
+    let inlined = functions::inline(&file.model);
+    let analysis = Analysis::of(&inlined.model, &[]).unwrap();
     let config = PruneConfig { ratio: 0.5, rounding: Rounding::Multiple(1), ..Default::default() };
     let rewritten = analysis.apply(&analysis.plan(&config).unwrap()).unwrap();
-    let pruned = rewritten.output.materialise().unwrap();
+    let folded = inlined.fold(&rewritten.output);
+    let pruned = folded.as_ref().unwrap_or(&rewritten.output).materialise().unwrap();
     let options = VerifyOptions { altered: rewritten.altered.clone(), ..Default::default() };
     let outcome = verify(&file.model, &pruned, &rewritten.kept, &Tract, &options).unwrap().outcome;
     let (verdict, wrong) = match outcome {
