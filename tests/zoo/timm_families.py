@@ -1,0 +1,148 @@
+"""Image classifiers of timm: small variants, or wide ones with fewer blocks of each kind.
+
+A row is (name in timm, size of the image, options of the model, tags). The option "keep" is (pattern, count): of the sequences whose
+name matches, only so many first entries stay. The tag "dynamo" asks for the second exporter as well, and "dynbatch" for a variant with
+an open batch.
+"""
+
+import fnmatch
+import functools
+
+import torch
+
+from registry import Family, batch_of, image
+
+CLASSES = 100
+
+# The row of each family; the first ones spell attention, mixing and recurrence in ways of their own.
+ROWS: list[tuple[str, int, dict, str]] = [
+    ("cspdarknet53", 64, {}, "dynamo"),
+    ("res2net50_14w_8s", 64, {"layers": (1, 1, 2, 1)}, "batch-norm dynamo dynbatch"),
+    ("mixer_s32_224", 64, {"img_size": 64, "keep": ("blocks", 4)}, "dynamo dynbatch"),
+    ("mixer_s16_224", 64, {"img_size": 64, "keep": ("blocks", 2)}, ""),
+    ("xcit_nano_12_p16_224", 64, {"img_size": 64, "depth": 4}, "dynamo dynbatch"),
+    ("levit_128s", 224, {}, "batch-norm dynamo dynbatch"),
+    ("convnext_atto", 64, {}, "dynamo dynbatch"),
+    ("efficientformer_l1", 224, {}, "dynbatch"),
+    ("efficientformerv2_s0", 224, {}, "dynamo"),
+    ("mobilevit_xxs", 64, {}, "dynamo dynbatch"),
+    ("mobilevit_s", 64, {}, ""),
+    ("swin_tiny_patch4_window7_224", 112, {"img_size": 112, "embed_dim": 48, "depths": (2, 2, 2)}, "dynamo dynbatch"),
+    ("maxvit_pico_rw_256", 128, {"img_size": 128}, "dynamo"),
+    ("sequencer2d_s", 64, {"img_size": 64, "layers": (1, 1, 2, 1), "embed_dims": (96, 192, 192, 192)}, "dynbatch"),
+    ("cspresnet50", 64, {}, "dynbatch"),
+    ("cs3darknet_s", 64, {}, "dynbatch"),
+    ("gmlp_s16_224", 64, {"img_size": 64, "keep": ("blocks", 4)}, "dynamo dynbatch"),
+    ("resmlp_12_224", 64, {"img_size": 64, "keep": ("blocks", 3)}, "dynamo dynbatch"),
+    ("coat_lite_tiny", 64, {"img_size": 64}, "dynamo"),
+    ("convnextv2_atto", 64, {}, "dynamo dynbatch"),
+    ("mobilevitv2_050", 64, {}, "dynamo dynbatch"),
+    ("edgenext_xx_small", 64, {}, "dynamo dynbatch"),
+    ("pit_ti_224", 64, {"img_size": 64}, "dynbatch"),
+    ("cait_xxs24_224", 64, {"img_size": 64, "depth": 3}, "dynamo dynbatch"),
+    ("tnt_s_patch16_224", 64, {"img_size": 64, "depth": 2}, ""),
+    ("deit_tiny_distilled_patch16_224", 64, {"img_size": 64, "depth": 4}, "dynamo dynbatch"),
+    ("vit_tiny_patch16_224", 64, {"img_size": 64, "depth": 4}, "dynamo dynbatch dynamo-dynbatch"),
+    ("crossvit_tiny_240", 240, {"depth": ((1, 2, 0), (1, 2, 0))}, ""),
+    ("poolformer_s12", 64, {"keep": ("stages.*.blocks", 1)}, "dynamo dynbatch"),
+    ("caformer_s18", 64, {"keep": ("stages.*.blocks", 1)}, "dynamo dynbatch"),
+    ("convformer_s18", 64, {"keep": ("stages.*.blocks", 1)}, ""),
+    ("dpn48b", 64, {}, "batch-norm dynamo"),
+    ("skresnet18", 64, {}, "batch-norm dynbatch"),
+    ("resnest14d", 64, {}, "dynamo dynbatch"),
+    ("hrnet_w18_small", 64, {}, "batch-norm"),
+    ("dla46_c", 64, {}, "dynamo"),
+    ("selecsls42b", 64, {}, ""),
+    ("ese_vovnet19b_slim_dw", 64, {}, "dynbatch"),
+    ("repvgg_a0", 64, {}, "batch-norm"),
+    ("ghostnet_050", 64, {}, "batch-norm dynamo dynbatch"),
+    ("ghostnetv2_100", 64, {}, ""),
+    ("tinynet_e", 106, {}, "dynamo"),
+    ("mobileone_s0", 64, {}, "batch-norm dynamo"),
+    ("mobilenetv4_conv_small_050", 64, {}, "dynamo dynbatch"),
+    ("mobilenetv4_hybrid_medium_075", 64, {}, "dynbatch"),
+    ("fastvit_t8", 64, {}, "batch-norm dynamo"),
+    ("fastvit_sa12", 64, {"layers": (1, 1, 2, 1)}, ""),
+    ("eca_nfnet_l0", 64, {}, "dynamo"),
+    ("ecaresnet26t", 64, {}, "dynamo"),
+    ("gcresnet33ts", 64, {}, "dynbatch"),
+    ("halonet26t", 256, {}, "dynamo"),
+    ("lambda_resnet26t", 64, {}, ""),
+    ("botnet26t_256", 128, {"img_size": 128}, "dynbatch"),
+    ("bat_resnext26ts", 256, {}, ""),
+    ("swinv2_tiny_window8_256", 64, {"img_size": 64, "embed_dim": 48, "depths": (2, 2, 2), "window_size": 4}, "dynamo dynbatch"),
+    ("swinv2_cr_tiny_ns_224", 64, {"img_size": 64, "window_size": 4, "embed_dim": 48, "depths": (2, 2, 2, 2)}, ""),
+    ("focalnet_tiny_srf", 64, {"keep": ("layers.*.blocks", 1)}, "dynamo"),
+    ("davit_tiny", 64, {"embed_dims": (48, 96, 192, 384), "num_heads": (2, 4, 8, 16), "depths": (1, 1, 1, 1)}, "dynamo"),
+    ("nest_tiny", 64, {"img_size": 64, "keep": ("levels.*.transformer_encoder", 1)}, "dynamo"),
+    ("twins_pcpvt_small", 64, {"img_size": 64, "depths": (1, 1, 2, 1)}, "dynamo"),
+    ("twins_svt_small", 64, {"img_size": 64, "depths": (2, 2, 2, 2)}, ""),
+    ("volo_d1_224", 64, {"img_size": 64, "keep": ("network.[024]", 2)}, "dynbatch"),
+    ("beit_base_patch16_224", 64, {"img_size": 64, "depth": 3, "embed_dim": 192, "num_heads": 4}, "dynamo dynbatch"),
+    ("eva02_tiny_patch14_224", 56, {"img_size": 56, "depth": 4}, "dynamo dynbatch"),
+    ("maxxvit_rmlp_nano_rw_256", 128, {"img_size": 128}, "dynamo"),
+    ("coatnet_pico_rw_224", 64, {"img_size": 64}, "dynamo dynbatch"),
+    ("inception_next_atto", 64, {}, "dynamo"),
+    ("rexnet_100", 64, {}, "batch-norm dynbatch"),
+    ("hardcorenas_a", 64, {}, "dynamo"),
+    ("tf_efficientnet_b0", 64, {}, "dynbatch"),
+    ("tf_efficientnet_cc_b0_4e", 64, {}, ""),
+    ("regnetz_005", 64, {}, "dynamo"),
+    ("vitamin_small_224", 64, {"img_size": 64, "depth": 3}, ""),
+    ("hiera_tiny_224", 224, {"stages": (1, 1, 1, 1), "embed_dim": 48}, ""),
+    ("tiny_vit_5m_224", 224, {}, "dynamo dynbatch"),
+    ("efficientvit_b0", 64, {}, "dynamo dynbatch"),
+    ("efficientvit_m0", 64, {"img_size": 64}, "dynamo"),
+    ("repghostnet_050", 64, {}, "dynamo"),
+    ("starnet_s050", 64, {}, "dynamo dynbatch"),
+    ("visformer_tiny", 64, {"img_size": 64}, "dynbatch"),
+    ("pvt_v2_b0", 64, {}, "dynamo dynbatch"),
+    ("mvitv2_tiny", 64, {"img_size": 64, "keep": ("stages.*.blocks", 1)}, ""),
+    ("gernet_s", 64, {}, ""),
+    ("xception41", 64, {}, "batch-norm"),
+    ("mixnet_s", 64, {}, "dynamo"),
+    ("fbnetc_100", 64, {}, ""),
+    ("lcnet_050", 64, {}, "dynbatch"),
+    ("hgnetv2_b0", 64, {}, "dynamo"),
+    ("repvit_m0_9", 64, {}, "dynamo"),
+    ("swiftformer_xs", 64, {}, "dynamo"),
+    ("shvit_s1", 64, {}, "dynamo"),
+    ("mambaout_femto", 64, {}, "dynamo"),
+    ("convmixer_768_32", 64, {"keep": ("blocks", 4)}, "batch-norm"),
+    ("fasternet_t0", 64, {}, "dynamo"),
+    ("gcvit_xxtiny", 224, {}, ""),
+    ("resnetv2_18", 64, {}, "dynamo"),
+    ("seresnet18", 64, {}, "dynamo"),
+    ("darknet17", 64, {}, "batch-norm"),
+]
+
+
+def build(name: str, options: dict) -> torch.nn.Module:
+    """A model of timm with random weights, without branches that no exporter can follow."""
+    import timm
+
+    pattern, count = options.get("keep", ("", 0))
+    options = {key: value for key, value in options.items() if key != "keep"}
+    network = timm.create_model(name, pretrained=False, num_classes=CLASSES, exportable=True, **options)
+    for path, module in list(network.named_modules()):
+        if pattern and fnmatch.fnmatchcase(path, pattern) and isinstance(module, (torch.nn.Sequential, torch.nn.ModuleList)):
+            owner, _, own = path.rpartition(".")
+            setattr(network.get_submodule(owner), own, module[:count])
+    return network.eval()
+
+
+def family(name: str, size: int, options: dict, tags: str) -> Family:
+    """The family of a row."""
+    words = tags.split()
+    return Family(
+        name=name,
+        source="timm",
+        build=functools.partial(build, name, options),
+        inputs=image(size),
+        dynamic=batch_of("image", "logits") if "dynbatch" in words else {},
+        exporters=("legacy", "dynamo") if "dynamo" in words else ("legacy",),
+        tags=tuple(word for word in words if word not in ("dynamo", "dynbatch")),
+    )
+
+
+FAMILIES = [family(*row) for row in ROWS]
