@@ -183,7 +183,7 @@ def legacy(variant: Variant, network, inputs, path: pathlib.Path) -> None:
         inputs,
         str(path),
         dynamo=False,
-        opset_version=LEGACY_OPSET,
+        opset_version=18 if "opset-18" in variant.family.tags else LEGACY_OPSET,
         # PRESERVE with a network in evaluation mode: no folding of the normalisation into the convolution before it.
         training=torch.onnx.TrainingMode.PRESERVE if variant.batch_norm else torch.onnx.TrainingMode.EVAL,
         do_constant_folding=not variant.batch_norm,

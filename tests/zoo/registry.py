@@ -26,6 +26,7 @@ class Family:
 
     - "batch-norm": one more file, in which BatchNormalization stays a node of its own
     - "dynamo-dynbatch": the variant with open axes is written by the second exporter too
+    - "opset-18": the tracing exporter needs at least this opset
     - "multi-task": more than one task reads the same features
     - "detector": post-processing is inside, and the shapes of the outputs depend on the values
     """

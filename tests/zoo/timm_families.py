@@ -1,8 +1,8 @@
 """Image classifiers of timm: small variants, or wide ones with fewer blocks of each kind.
 
 A row is (name in timm, size of the image, options of the model, tags). The option "keep" is (pattern, count): of the sequences whose
-name matches, only so many first entries stay. The tag "dynamo" asks for the second exporter as well, and "dynbatch" for a variant with
-an open batch.
+name matches, only so many first entries stay. The tag "dynamo" asks for the second exporter as well, and "only-dynamo" for it alone, and
+"dynbatch" for a variant with an open batch.
 """
 
 import fnmatch
@@ -66,10 +66,10 @@ ROWS: list[tuple[str, int, dict, str]] = [
     ("eca_nfnet_l0", 64, {}, "dynamo"),
     ("ecaresnet26t", 64, {}, "dynamo"),
     ("gcresnet33ts", 64, {}, "dynbatch"),
-    ("halonet26t", 256, {}, "dynamo"),
+    ("halonet26t", 256, {}, "only-dynamo"),
     ("lambda_resnet26t", 64, {}, ""),
     ("botnet26t_256", 128, {"img_size": 128}, "dynbatch"),
-    ("bat_resnext26ts", 256, {}, ""),
+    ("bat_resnext26ts", 256, {}, "only-dynamo"),
     ("swinv2_tiny_window8_256", 64, {"img_size": 64, "embed_dim": 48, "depths": (2, 2, 2), "window_size": 4}, "dynamo dynbatch"),
     ("swinv2_cr_tiny_ns_224", 64, {"img_size": 64, "window_size": 4, "embed_dim": 48, "depths": (2, 2, 2, 2)}, ""),
     ("focalnet_tiny_srf", 64, {"keep": ("layers.*.blocks", 1)}, "dynamo"),
@@ -77,7 +77,7 @@ ROWS: list[tuple[str, int, dict, str]] = [
     ("nest_tiny", 64, {"img_size": 64, "keep": ("levels.*.transformer_encoder", 1)}, "dynamo"),
     ("twins_pcpvt_small", 64, {"img_size": 64, "depths": (1, 1, 2, 1)}, "dynamo"),
     ("twins_svt_small", 64, {"img_size": 64, "depths": (2, 2, 2, 2)}, ""),
-    ("volo_d1_224", 64, {"img_size": 64, "keep": ("network.[024]", 2)}, "dynbatch"),
+    ("volo_d1_224", 64, {"img_size": 64, "keep": ("network.[024]", 2)}, "opset-18 dynbatch"),
     ("beit_base_patch16_224", 64, {"img_size": 64, "depth": 3, "embed_dim": 192, "num_heads": 4}, "dynamo dynbatch"),
     ("eva02_tiny_patch14_224", 56, {"img_size": 56, "depth": 4}, "dynamo dynbatch"),
     ("maxxvit_rmlp_nano_rw_256", 128, {"img_size": 128}, "dynamo"),
@@ -86,7 +86,7 @@ ROWS: list[tuple[str, int, dict, str]] = [
     ("rexnet_100", 64, {}, "batch-norm dynbatch"),
     ("hardcorenas_a", 64, {}, "dynamo"),
     ("tf_efficientnet_b0", 64, {}, "dynbatch"),
-    ("tf_efficientnet_cc_b0_4e", 64, {}, ""),
+    ("tf_efficientnet_cc_b0_4e", 64, {}, "only-dynamo"),
     ("regnetz_005", 64, {}, "dynamo"),
     ("vitamin_small_224", 64, {"img_size": 64, "depth": 3}, ""),
     ("hiera_tiny_224", 224, {"stages": (1, 1, 1, 1), "embed_dim": 48}, ""),
@@ -140,8 +140,8 @@ def family(name: str, size: int, options: dict, tags: str) -> Family:
         build=functools.partial(build, name, options),
         inputs=image(size),
         dynamic=batch_of("image", "logits") if "dynbatch" in words else {},
-        exporters=("legacy", "dynamo") if "dynamo" in words else ("legacy",),
-        tags=tuple(word for word in words if word not in ("dynamo", "dynbatch")),
+        exporters=("dynamo",) if "only-dynamo" in words else ("legacy", "dynamo") if "dynamo" in words else ("legacy",),
+        tags=tuple(word for word in words if word not in ("dynamo", "only-dynamo", "dynbatch")),
     )
 
 
