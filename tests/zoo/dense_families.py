@@ -66,20 +66,22 @@ def lraspp() -> torch.nn.Module:
 
 
 def fcn() -> torch.nn.Module:
-    """FCN on ResNet-18, with its second head."""
-    import torchvision
+    """FCN on ResNet-10, with its second head."""
     from torchvision.models._utils import IntermediateLayerGetter
+    from torchvision.models.resnet import BasicBlock, ResNet
     from torchvision.models.segmentation.fcn import FCN, FCNHead
 
-    backbone = IntermediateLayerGetter(torchvision.models.resnet18(weights=None), {"layer4": "out", "layer3": "aux"})
+    backbone = IntermediateLayerGetter(ResNet(BasicBlock, [1, 1, 1, 1]), {"layer4": "out", "layer3": "aux"})
     return Named(FCN(backbone, FCNHead(512, 21), FCNHead(256, 21))).eval()
 
 
-def pyramid(name: str) -> torch.nn.Module:
-    """A feature pyramid with fixed normalisation, as detectors have it."""
-    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+def pyramid() -> torch.nn.Module:
+    """A feature pyramid on a ResNet of one block in each stage, with fixed normalisation, as detectors have it."""
+    from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+    from torchvision.models.resnet import BasicBlock, ResNet
+    from torchvision.ops import FrozenBatchNorm2d
 
-    return resnet_fpn_backbone(backbone_name=name, weights=None, trainable_layers=5)
+    return _resnet_fpn_extractor(ResNet(BasicBlock, [1, 1, 1, 1], norm_layer=FrozenBatchNorm2d), 5)
 
 
 def ssdlite() -> torch.nn.Module:
@@ -91,12 +93,12 @@ def ssdlite() -> torch.nn.Module:
 
 
 def faster_rcnn() -> torch.nn.Module:
-    """Faster R-CNN on ResNet-18 with a pyramid."""
+    """Faster R-CNN on ResNet-10 with a pyramid."""
     from torchvision.models.detection import FasterRCNN
     from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
     network = FasterRCNN(
-        pyramid("resnet18"), num_classes=11, min_size=128, max_size=128, box_score_thresh=0.0, rpn_pre_nms_top_n_test=50, rpn_post_nms_top_n_test=20
+        pyramid(), num_classes=11, min_size=128, max_size=128, box_score_thresh=0.0, rpn_pre_nms_top_n_test=50, rpn_post_nms_top_n_test=20
     )
     network.roi_heads.box_head = TwoMLPHead(256 * 7 * 7, 128)
     network.roi_heads.box_predictor.cls_score = torch.nn.Linear(128, 11)
@@ -105,17 +107,17 @@ def faster_rcnn() -> torch.nn.Module:
 
 
 def retinanet() -> torch.nn.Module:
-    """RetinaNet on ResNet-18 with a pyramid."""
+    """RetinaNet on ResNet-10 with a pyramid."""
     from torchvision.models.detection import RetinaNet
 
-    return Detector(RetinaNet(pyramid("resnet18"), num_classes=11, min_size=128, max_size=128, score_thresh=0.0, topk_candidates=50)).eval()
+    return Detector(RetinaNet(pyramid(), num_classes=11, min_size=128, max_size=128, score_thresh=0.0, topk_candidates=50)).eval()
 
 
 def fcos() -> torch.nn.Module:
-    """FCOS, a detector without anchors, on ResNet-18 with a pyramid."""
+    """FCOS, a detector without anchors, on ResNet-10 with a pyramid."""
     from torchvision.models.detection import FCOS
 
-    return Detector(FCOS(pyramid("resnet18"), num_classes=11, min_size=128, max_size=128, score_thresh=0.0, topk_candidates=50)).eval()
+    return Detector(FCOS(pyramid(), num_classes=11, min_size=128, max_size=128, score_thresh=0.0, topk_candidates=50)).eval()
 
 
 def detector(name: str, build, size: int) -> Family:
@@ -136,9 +138,9 @@ FAMILIES = [
     ),
     Family("deeplabv3_mobilenet", "torchvision", deeplab, image(64), output_names=("classes", "second"), dynamic=batch_of("image", "classes", "second"), tags=("multi-task",)),
     Family("lraspp_mobilenet", "torchvision", lraspp, image(64), output_names=("classes",), dynamic=batch_of("image", "classes"), exporters=BOTH),
-    Family("fcn_resnet18", "torchvision", fcn, image(64), output_names=("classes", "second"), exporters=BOTH, tags=("multi-task", "batch-norm")),
+    Family("fcn_resnet10", "torchvision", fcn, image(64), output_names=("classes", "second"), exporters=BOTH, tags=("multi-task", "batch-norm")),
     detector("ssdlite320_mobilenet", ssdlite, 320),
-    detector("faster_rcnn_resnet18", faster_rcnn, 128),
-    detector("retinanet_resnet18", retinanet, 128),
-    detector("fcos_resnet18", fcos, 128),
+    detector("faster_rcnn_resnet10", faster_rcnn, 128),
+    detector("retinanet_resnet10", retinanet, 128),
+    detector("fcos_resnet10", fcos, 128),
 ]

@@ -61,18 +61,26 @@ def randomise_statistics(network: torch.nn.Module, inputs: tuple[torch.Tensor, .
         values = arguments[0].transpose(0, 1).flatten(1)
         few = values.shape[1] < 8  # too few for statistics per channel
         mean = values.mean() if few else values.mean(1)
-        variance = values.var() if few else values.var(1)
+        variance = values.var(correction=0) if few else values.var(1)
         noise = torch.empty_like(module.running_mean)
         module.running_mean.copy_(mean + 0.2 * variance.sqrt() * noise.normal_())
         module.running_var.copy_((variance + 1e-3) * noise.uniform_(0.5, 1.5))
+        if not isinstance(module, BATCH_NORM):  # frozen: its affine numbers are no parameters
+            module.weight.copy_(noise.uniform_(0.5, 1.5))
+            module.bias.copy_(0.1 * noise.normal_())
 
-    norms = [module for module in network.modules() if isinstance(module, BATCH_NORM) and module.running_mean is not None]
+    norms = [module for module in network.modules() if is_batch_norm(module) and module.running_mean is not None]
     hooks = [module.register_forward_pre_hook(measure) for module in norms]
     try:
         network(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def is_batch_norm(module: torch.nn.Module) -> bool:
+    """True for every kind of it, torchvision's frozen one included."""
+    return isinstance(module, BATCH_NORM) or type(module).__name__ == "FrozenBatchNorm2d"
 
 
 def check(name: str, outputs: torch.Tensor | tuple | list) -> None:

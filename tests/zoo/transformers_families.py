@@ -228,7 +228,7 @@ ROWS = [
     Row("phi", "PhiForCausalLM", "PhiConfig", DECODER),
     Row("phi3", "Phi3ForCausalLM", "Phi3Config", DECODER),
     Row("gemma", "GemmaForCausalLM", "GemmaConfig", {**DECODER, "num_key_value_heads": 1, "head_dim": 24}),
-    Row("mixtral", "MixtralForCausalLM", "MixtralConfig", {**DECODER, **EXPERTS}, dynamic=False),
+    Row("mixtral", "MixtralForCausalLM", "MixtralConfig", {**DECODER, **EXPERTS}, dynamic=False, exporters=("dynamo",)),
     Row("t5_encoder", "T5EncoderModel", "T5Config", T5, wanted=STATE),
     Row("t5", "T5ForConditionalGeneration", "T5Config", T5, given=BOTH_TEXTS),
     Row("bart", "BartForConditionalGeneration", "BartConfig", {**BART, "max_position_embeddings": 64}, given=BOTH_TEXTS),
@@ -237,8 +237,8 @@ ROWS = [
     Row("segformer", "SegformerForSemanticSegmentation", "SegformerConfig", {**STAGES, "num_labels": 9}, given=PICTURE),
     Row("mobilevit_transformers", "MobileViTForImageClassification", "MobileViTConfig", {"image_size": 64, "hidden_sizes": [48, 64, 80], "neck_hidden_sizes": [16, 24, 32, 40, 48, 56, 160], "num_labels": 11}, given=PICTURE),
     Row("yolos", "YolosForObjectDetection", "YolosConfig", {**IMAGE, "image_size": [32, 32], "num_detection_tokens": 8, "num_labels": 7}, given=PICTURE, wanted=("logits", "pred_boxes"), tags=("multi-task",), dynamic=False),
-    Row("fnet", "FNetForSequenceClassification", "FNetConfig", SMALL, given=("input_ids",)),
-    Row("patchtst", "PatchTSTForPrediction", "PatchTSTConfig", {"num_input_channels": 3, "context_length": 32, "patch_length": 8, "patch_stride": 8, "prediction_length": 6, "d_model": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 96, "loss": "mse"}, given=("past_values",), wanted=("prediction_outputs",)),
+    Row("fnet", "FNetForSequenceClassification", "FNetConfig", SMALL, given=("input_ids",), exporters=("dynamo",)),
+    Row("patchtst", "PatchTSTForPrediction", "PatchTSTConfig", {"num_input_channels": 3, "context_length": 32, "patch_length": 8, "patch_stride": 8, "prediction_length": 6, "d_model": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 96, "loss": "mse"}, given=("past_values",), wanted=("prediction_outputs",), exporters=("dynamo",)),
     Row("mamba", "MambaForCausalLM", "MambaConfig", {"vocab_size": VOCABULARY, "hidden_size": 64, "num_hidden_layers": 2, "state_size": 8, "use_cache": False, "use_mambapy": False}, given=("input_ids",), dynamic=False),
 ]
 

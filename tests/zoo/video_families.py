@@ -54,9 +54,9 @@ def family(name: str, build, frames: int = 8, dynamic: bool = False, exporters: 
 
 
 FAMILIES = [
-    family("r3d_18", lambda: resnet("r3d_18"), dynamic=True, exporters=BOTH),
+    family("r3d_18", lambda: resnet("r3d_18"), exporters=BOTH),
     family("mc3_18", lambda: resnet("mc3_18")),
-    family("r2plus1d_18", lambda: resnet("r2plus1d_18"), exporters=BOTH),
+    family("r2plus1d_18", lambda: resnet("r2plus1d_18")),
     family("s3d", s3d, frames=16),
     family("mvit_v2_narrow", mvit, exporters=BOTH),
     family("swin3d_narrow", swin3d, exporters=BOTH),
