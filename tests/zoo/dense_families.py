@@ -106,13 +106,6 @@ def faster_rcnn() -> torch.nn.Module:
     return Detector(network).eval()
 
 
-def retinanet() -> torch.nn.Module:
-    """RetinaNet on ResNet-10 with a pyramid."""
-    from torchvision.models.detection import RetinaNet
-
-    return Detector(RetinaNet(pyramid(), num_classes=11, min_size=128, max_size=128, score_thresh=0.0, topk_candidates=50)).eval()
-
-
 def fcos() -> torch.nn.Module:
     """FCOS, a detector without anchors, on ResNet-10 with a pyramid."""
     from torchvision.models.detection import FCOS
@@ -136,11 +129,10 @@ FAMILIES = [
         output_names=("flow",),
         exporters=BOTH,
     ),
-    Family("deeplabv3_mobilenet", "torchvision", deeplab, image(64), output_names=("classes", "second"), dynamic=batch_of("image", "classes", "second"), tags=("multi-task",)),
-    Family("lraspp_mobilenet", "torchvision", lraspp, image(64), output_names=("classes",), dynamic=batch_of("image", "classes"), exporters=BOTH),
-    Family("fcn_resnet10", "torchvision", fcn, image(64), output_names=("classes", "second"), exporters=BOTH, tags=("multi-task", "batch-norm")),
+    Family("deeplabv3_mobilenet", "torchvision", deeplab, image(64), output_names=("classes", "second"), tags=("multi-task",)),
+    Family("lraspp_mobilenet", "torchvision", lraspp, image(64), output_names=("classes",), dynamic=batch_of("image", "classes")),
+    Family("fcn_resnet10", "torchvision", fcn, image(64), output_names=("classes", "second"), tags=("multi-task",)),
     detector("ssdlite320_mobilenet", ssdlite, 320),
     detector("faster_rcnn_resnet10", faster_rcnn, 128),
-    detector("retinanet_resnet10", retinanet, 128),
     detector("fcos_resnet10", fcos, 128),
 ]

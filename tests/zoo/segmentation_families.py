@@ -45,15 +45,14 @@ def family(
 
 LABEL = {"aux_params": {"classes": 5, "pooling": "avg"}}
 FAMILIES = [
-    family("smp_unet_two_tasks", "Unet", "timm-mobilenetv3_small_100", LABEL, True, BOTH),
-    family("smp_unet", "Unet", "mobilenet_v2", {"decoder_attention_type": "scse"}, True, ("legacy",), ("batch-norm",)),
-    family("smp_unetplusplus", "UnetPlusPlus", "mobilenet_v2", None, True),
-    family("smp_linknet", "Linknet", "resnet18", None),
-    family("smp_fpn", "FPN", "mobilenet_v2", LABEL, True, BOTH),
+    family("smp_unet_two_tasks", "Unet", "timm-mobilenetv3_small_100", LABEL, True),
+    family("smp_unet", "Unet", "mobilenet_v2", {"decoder_attention_type": "scse"}, True),
+    family("smp_unetplusplus", "UnetPlusPlus", "mobilenet_v2"),
+    family("smp_linknet", "Linknet", "mobilenet_v2", None),
+    family("smp_fpn", "FPN", "mobilenet_v2", LABEL),
     family("smp_pspnet", "PSPNet", "mobilenet_v2", None, False, ("dynamo",)),
-    family("smp_deeplabv3plus", "DeepLabV3Plus", "mobilenet_v2", None, True, BOTH),
-    family("smp_manet", "MAnet", "resnet18", {"encoder_depth": 4, "decoder_channels": (64, 48, 32, 16)}, False, BOTH),
+    family("smp_deeplabv3plus", "DeepLabV3Plus", "mobilenet_v2"),
+    family("smp_manet", "MAnet", "resnet18", {"encoder_depth": 4, "decoder_channels": (64, 48, 32, 16)}),
     family("smp_pan", "PAN", "mobilenet_v2", None, False, ("legacy",), size=128),
-    family("smp_segformer", "Segformer", "mobilenet_v2", None, True, BOTH),
-    family("smp_upernet", "UPerNet", "mobilenet_v2", None, False, ("dynamo",)),
+    family("smp_segformer", "Segformer", "mobilenet_v2"),
 ]

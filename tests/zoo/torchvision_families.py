@@ -47,15 +47,22 @@ def alexnet() -> torch.nn.Module:
 
 
 def vgg11_bn() -> torch.nn.Module:
-    """VGG-11 with narrow dense layers."""
-    import torchvision
+    """VGG-11 with half of the channels and narrow dense layers."""
+    from torchvision.models.vgg import VGG, make_layers
 
-    network = torchvision.models.vgg11_bn(weights=None)
+    network = VGG(make_layers([32, "M", 64, "M", 128, 128, "M", 256, 256, "M", 256, 256, "M"], batch_norm=True))
     network.avgpool = torch.nn.AdaptiveAvgPool2d((2, 2))
-    network.classifier[0] = torch.nn.Linear(512 * 4, 512)
+    network.classifier[0] = torch.nn.Linear(256 * 4, 512)
     network.classifier[3] = torch.nn.Linear(512, 256)
     network.classifier[6] = torch.nn.Linear(256, CLASSES)
     return network.eval()
+
+
+def resnet10() -> torch.nn.Module:
+    """A ResNet of one basic block in each stage."""
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=CLASSES).eval()
 
 
 def resnet(groups: int = 1, width: int = 64) -> Callable[[], torch.nn.Module]:
@@ -109,10 +116,13 @@ def maxvit() -> torch.nn.Module:
 
 
 def inception_v3() -> torch.nn.Module:
-    """Inception v3 without the head for training alone."""
+    """Inception v3 without the head for training alone, and with one block of each kind that repeats."""
     import torchvision
 
-    return torchvision.models.inception_v3(weights=None, num_classes=CLASSES, aux_logits=False, init_weights=True).eval()
+    network = torchvision.models.inception_v3(weights=None, num_classes=CLASSES, aux_logits=False, init_weights=True)
+    for repeated in ("Mixed_6c", "Mixed_6d", "Mixed_6e", "Mixed_7c"):
+        setattr(network, repeated, torch.nn.Identity())
+    return network.eval()
 
 
 def googlenet() -> torch.nn.Module:
@@ -128,22 +138,21 @@ FAMILIES = [
     made("swin_t_narrow", swin(False), 112, True, BOTH),
     made("maxvit_t_narrow", maxvit, 64, True, BOTH),
     made("convnext_narrow", convnext, 64, True, BOTH),
-    made("alexnet_narrow", alexnet, 64, True, BOTH),
-    made("vgg11_bn_narrow", vgg11_bn, 64),
-    classifier("resnet18", 64, False, ("legacy",), ("batch-norm",)),
+    made("alexnet_narrow", alexnet, 64),
+    made("vgg11_bn_half", vgg11_bn, 64),
+    made("resnet10", resnet10, 64, False, BOTH, ("batch-norm",)),
     made("resnet11_bottleneck", resnet(), 64, False, BOTH),
     made("resnext11_32x4d", resnet(groups=32, width=4), 64, True),
     made("wide_resnet11_2", resnet(width=128), 64),
-    classifier("densenet121", 64, True),
+    classifier("densenet121", 64),
     made("googlenet", googlenet, 64),
     made("inception_v3", inception_v3, 96),
-    classifier("mobilenet_v2", 64, True, BOTH, ("batch-norm",)),
+    classifier("mobilenet_v2", 64, True, ("legacy",), ("batch-norm",)),
     classifier("mobilenet_v3_small", 64, True, BOTH),
     classifier("mnasnet0_5", 64, False, BOTH),
-    classifier("regnet_x_400mf", 64),
-    classifier("regnet_y_400mf", 64, True),
+    classifier("regnet_y_400mf", 64),
     classifier("squeezenet1_1", 64, True, BOTH),
-    classifier("efficientnet_b0", 64, True),
+    classifier("efficientnet_b0", 64),
     made("vit_b_narrow", vision_transformer, 64, True, BOTH),
     made("swin_v2_t_narrow", swin(True), 112, True),
 ]
