@@ -55,7 +55,9 @@ def deeplab() -> torch.nn.Module:
     """DeepLab v3 on MobileNet v3, with its second head."""
     import torchvision
 
-    return Named(torchvision.models.segmentation.deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=21, aux_loss=True)).eval()
+    return Named(
+        torchvision.models.segmentation.deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=21, aux_loss=True),
+    ).eval()
 
 
 def lraspp() -> torch.nn.Module:
@@ -88,7 +90,9 @@ def ssdlite() -> torch.nn.Module:
     """SSDlite on MobileNet v3; scores near zero still count, for random weights find nothing else."""
     import torchvision
 
-    network = torchvision.models.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=21, score_thresh=0.001)
+    network = torchvision.models.detection.ssdlite320_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=21, score_thresh=0.001,
+    )
     return Detector(network).eval()
 
 
@@ -116,7 +120,9 @@ def fcos() -> torch.nn.Module:
 def detector(name: str, build, size: int) -> Family:
     """A detector of one image, whose outputs are as long as what it finds."""
     outputs = ("boxes", "scores", "labels")
-    return Family(name, "torchvision", build, lambda: (torch.rand(1, 3, size, size),), output_names=outputs, tags=("detector", "multi-task"))
+    return Family(
+        name, "torchvision", build, lambda: (torch.rand(1, 3, size, size),), output_names=outputs, tags=("detector", "multi-task"),
+    )
 
 
 FAMILIES = [

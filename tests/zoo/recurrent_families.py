@@ -31,7 +31,8 @@ class ConvolutionalRecurrent(torch.nn.Module):
         layers: list[torch.nn.Module] = []
         before = 1
         for channels, pool in ((32, 2), (64, 2), (96, (2, 1)), (128, (2, 1))):
-            layers += [torch.nn.Conv2d(before, channels, 3, padding=1), torch.nn.BatchNorm2d(channels), torch.nn.ReLU(), torch.nn.MaxPool2d(pool)]
+            layers += [torch.nn.Conv2d(before, channels, 3, padding=1), torch.nn.BatchNorm2d(channels)]
+            layers += [torch.nn.ReLU(), torch.nn.MaxPool2d(pool)]
             before = channels
         self.features = torch.nn.Sequential(*layers)
         self.recurrent = torch.nn.LSTM(before * 2, hidden, bidirectional=True)
@@ -49,7 +50,8 @@ class TemporalConvolution(torch.nn.Module):
     def __init__(self, channels: int = 32, blocks: int = 4, classes: int = 10):
         super().__init__()
         self.first = torch.nn.Conv1d(4, channels, 1)
-        self.gates = torch.nn.ModuleList(torch.nn.Conv1d(channels, 2 * channels, 3, dilation=2**block, padding=2 ** (block + 1)) for block in range(blocks))
+        gates = [torch.nn.Conv1d(channels, 2 * channels, 3, dilation=2**block, padding=2 ** (block + 1)) for block in range(blocks)]
+        self.gates = torch.nn.ModuleList(gates)
         self.skips = torch.nn.ModuleList(torch.nn.Conv1d(channels, 2 * channels, 1) for _ in range(blocks))
         self.last = torch.nn.Conv1d(channels, classes, 1)
 

@@ -40,7 +40,8 @@ def main() -> None:
     options.add_argument("--jobs", type=int, default=1)
     options.add_argument("--timeout", type=int, default=120, help="seconds of processor time for one family")
     chosen = options.parse_args()
-    exported = {json.loads(path.read_text()).get("family") for path in chosen.zoo.glob("*.json") if "export_failures" not in path.name and path != chosen.out}
+    descriptions = [path for path in chosen.zoo.glob("*.json") if path.with_suffix(".onnx").exists()]
+    exported = {json.loads(path.read_text()).get("family") for path in descriptions}
     table = json.loads(chosen.out.read_text()) if chosen.out.exists() else {}
     wanted = [family.name for family in families(chosen.only) if family.name in exported]
     missing = [name for name in wanted if name not in table]
@@ -64,7 +65,8 @@ def start(context, name: str, timeout: int) -> dict:
     sender.close()
     try:
         # A busy machine must not count against it: the limit is processor time, this one only ends what sleeps.
-        row = receiver.recv() if receiver.poll(WALL_FACTOR * timeout) else {"success": False, "error": f"not done after {WALL_FACTOR * timeout} s"}
+        late = {"success": False, "error": f"not done after {WALL_FACTOR * timeout} s"}
+        row = receiver.recv() if receiver.poll(WALL_FACTOR * timeout) else late
     except EOFError:
         process.join(10)
         row = {"success": False, "error": f"not done after {timeout} s of processor time (the process ended with {process.exitcode})"}
@@ -81,11 +83,16 @@ def attempt(name: str, timeout: int, sender) -> None:
     """Tries each way of pruning attention, and sends the first row that succeeds."""
     import torch
 
+    from torch_pruning_settings import attentions
+
     resource.setrlimit(resource.RLIMIT_CPU, (timeout, timeout))
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     errors: list[str] = []
-    for attention, settings in ATTEMPTS.items():
+    (family,) = [family for family in families() if family.name == name]
+    # Without attention, the attempts are all the same.
+    attempts = ATTEMPTS if attentions(family.build()) else {"none": {}}
+    for attention, settings in attempts.items():
         try:
             row = prune(name, settings, attention == "no attention")
         except Exception as error:

@@ -31,7 +31,9 @@ def made(
     tags: tuple[str, ...] = (),
 ) -> Family:
     """A classifier of square images."""
-    return Family(name, "torchvision", build, image(size), dynamic=batch_of("image", "logits") if dynamic else {}, exporters=exporters, tags=tags)
+    return Family(
+        name, "torchvision", build, image(size), dynamic=batch_of("image", "logits") if dynamic else {}, exporters=exporters, tags=tags,
+    )
 
 
 def alexnet() -> torch.nn.Module:

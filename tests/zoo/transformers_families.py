@@ -9,7 +9,10 @@ from registry import Family, batch_of
 
 VOCABULARY = 256
 BOTH = ("legacy", "dynamo")
-SMALL = {"vocab_size": VOCABULARY, "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 192, "max_position_embeddings": 64}
+SMALL = {
+    "vocab_size": VOCABULARY, "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 192,
+    "max_position_embeddings": 64,
+}
 DECODER = {**SMALL, "num_key_value_heads": 2, "use_cache": False, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 IMAGE = {"image_size": 32, "patch_size": 8, "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 192}
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
@@ -75,6 +78,7 @@ def build(row: Row) -> torch.nn.Module:
 
     config = getattr(transformers, row.config)(**row.options)
     config._attn_implementation = row.attention
+    config._experts_implementation = "eager"
     network = getattr(transformers, row.model)(config)
     return (One, Two, Three)[len(row.given) - 1](network, row.given, row.wanted).eval()
 
@@ -146,7 +150,9 @@ def detr() -> torch.nn.Module:
     """DETR with a small ResNet whose weights come from its configuration."""
     from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
 
-    backbone = ResNetConfig(embedding_size=32, hidden_sizes=[32, 64, 96, 128], depths=[1, 1, 1, 1], layer_type="basic", out_features=["stage4"])
+    backbone = ResNetConfig(
+        embedding_size=32, hidden_sizes=[32, 64, 96, 128], depths=[1, 1, 1, 1], layer_type="basic", out_features=["stage4"],
+    )
     config = DetrConfig(
         backbone_config=backbone,
         use_timm_backbone=False,
@@ -170,7 +176,10 @@ def mask2former() -> torch.nn.Module:
     """Mask2Former on a small Swin: deformable attention over a pyramid, queries, masks."""
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
-    backbone = SwinConfig(image_size=64, embed_dim=24, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8], window_size=4, out_features=["stage1", "stage2", "stage3", "stage4"])
+    backbone = SwinConfig(
+        image_size=64, embed_dim=24, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8], window_size=4,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
     config = Mask2FormerConfig(
         backbone_config=backbone, feature_size=32, mask_feature_size=32, hidden_dim=32, encoder_feedforward_dim=64, encoder_layers=1,
         decoder_layers=2, num_attention_heads=4, dim_feedforward=64, num_queries=6, num_labels=5,
@@ -189,6 +198,12 @@ def clip() -> torch.nn.Module:
     return Three(CLIPModel(config), given, wanted).eval()
 
 
+def text_and_image() -> tuple[torch.Tensor, ...]:
+    """Words that end with the end, an image, a mask without padding."""
+    words = torch.cat([torch.randint(3, VOCABULARY, (1, 11)), torch.full((1, 1), 2)], 1)
+    return words, torch.randn(1, 3, 32, 32), torch.ones(1, 12, dtype=torch.int64)
+
+
 def whisper() -> torch.nn.Module:
     """The encoder of Whisper: convolutions over the spectrum, then a transformer."""
     from transformers import WhisperConfig
@@ -200,27 +215,51 @@ def whisper() -> torch.nn.Module:
 
 
 SEQUENCE = {"vocab_size": VOCABULARY, "d_model": 96, "use_cache": False, "pad_token_id": 0, "decoder_start_token_id": 1, "eos_token_id": 2}
-BART = {**SEQUENCE, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 192, "decoder_ffn_dim": 192}
+BART = {
+    **SEQUENCE, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 192, "decoder_ffn_dim": 192,
+}
 T5 = {**SEQUENCE, "d_kv": 24, "d_ff": 192, "num_layers": 2, "num_heads": 4}
-SPEECH = {**SMALL, "conv_dim": (32, 32, 32), "conv_stride": (5, 2, 2), "conv_kernel": (10, 3, 3), "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+SPEECH = {
+    **SMALL, "conv_dim": (32, 32, 32), "conv_stride": (5, 2, 2), "conv_kernel": (10, 3, 3), "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
 BOTH_TEXTS = ("input_ids", "attention_mask", "decoder_input_ids")
 STATE = ("last_hidden_state",)
 PICTURE = ("pixel_values",)
-STAGES = {"num_encoder_blocks": 4, "depths": [1, 1, 1, 1], "hidden_sizes": [16, 32, 48, 64], "num_attention_heads": [1, 2, 3, 4], "decoder_hidden_size": 48}
+STAGES = {
+    "num_encoder_blocks": 4, "depths": [1, 1, 1, 1], "hidden_sizes": [16, 32, 48, 64], "num_attention_heads": [1, 2, 3, 4],
+    "decoder_hidden_size": 48,
+}
 
 ROWS = [
     Row("llama_gqa", "LlamaForCausalLM", "LlamaConfig", DECODER),
     Row("bert", "BertForSequenceClassification", "BertConfig", {**SMALL, "num_labels": 7}, tags=("dynamo-dynbatch",)),
     Row("bert_sdpa", "BertModel", "BertConfig", SMALL, wanted=("last_hidden_state", "pooler_output"), attention="sdpa"),
-    Row("distilbert", "DistilBertForTokenClassification", "DistilBertConfig", {"vocab_size": VOCABULARY, "dim": 96, "n_layers": 2, "n_heads": 4, "hidden_dim": 192, "num_labels": 7}),
+    Row(
+        "distilbert", "DistilBertForTokenClassification", "DistilBertConfig",
+        {"vocab_size": VOCABULARY, "dim": 96, "n_layers": 2, "n_heads": 4, "hidden_dim": 192, "num_labels": 7},
+    ),
     Row("roberta", "RobertaForMaskedLM", "RobertaConfig", SMALL),
     Row("albert", "AlbertForSequenceClassification", "AlbertConfig", {**SMALL, "embedding_size": 48}),
     Row("electra", "ElectraForTokenClassification", "ElectraConfig", {**SMALL, "embedding_size": 48}),
-    Row("mobilebert", "MobileBertForSequenceClassification", "MobileBertConfig", {**SMALL, "embedding_size": 32, "intra_bottleneck_size": 48}),
-    Row("deberta_v2", "DebertaV2ForSequenceClassification", "DebertaV2Config", {**SMALL, "relative_attention": True, "pos_att_type": "p2c|c2p", "position_buckets": 8, "max_relative_positions": 16}),
+    Row(
+        "mobilebert", "MobileBertForSequenceClassification", "MobileBertConfig",
+        {**SMALL, "embedding_size": 32, "intra_bottleneck_size": 48},
+    ),
+    Row(
+        "deberta_v2", "DebertaV2ForSequenceClassification", "DebertaV2Config",
+        {**SMALL, "relative_attention": True, "pos_att_type": "p2c|c2p", "position_buckets": 8, "max_relative_positions": 16},
+    ),
     Row("layoutlm", "LayoutLMForTokenClassification", "LayoutLMConfig", SMALL, given=("input_ids", "bbox", "attention_mask")),
-    Row("modernbert", "ModernBertForSequenceClassification", "ModernBertConfig", {**SMALL, "pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2, "local_attention": 8}),
-    Row("gpt2", "GPT2LMHeadModel", "GPT2Config", {"vocab_size": VOCABULARY, "n_embd": 96, "n_layer": 2, "n_head": 4, "n_positions": 64, "use_cache": False}),
+    Row(
+        "modernbert", "ModernBertForSequenceClassification", "ModernBertConfig",
+        {**SMALL, "pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2, "local_attention": 8},
+    ),
+    Row(
+        "gpt2", "GPT2LMHeadModel", "GPT2Config",
+        {"vocab_size": VOCABULARY, "n_embd": 96, "n_layer": 2, "n_head": 4, "n_positions": 64, "use_cache": False},
+    ),
     Row("gpt_neox", "GPTNeoXForCausalLM", "GPTNeoXConfig", {**SMALL, "use_cache": False}),
     Row("qwen2", "Qwen2ForCausalLM", "Qwen2Config", DECODER, attention="sdpa"),
     Row("qwen3", "Qwen3ForCausalLM", "Qwen3Config", {**DECODER, "head_dim": 24}),
@@ -235,17 +274,35 @@ ROWS = [
     Row("wav2vec2", "Wav2Vec2ForCTC", "Wav2Vec2Config", {**SPEECH, "num_feat_extract_layers": 3}, given=("input_values",)),
     Row("vit_transformers", "ViTForImageClassification", "ViTConfig", {**IMAGE, "num_labels": 11}, given=PICTURE),
     Row("segformer", "SegformerForSemanticSegmentation", "SegformerConfig", {**STAGES, "num_labels": 9}, given=PICTURE),
-    Row("mobilevit_transformers", "MobileViTForImageClassification", "MobileViTConfig", {"image_size": 64, "hidden_sizes": [48, 64, 80], "neck_hidden_sizes": [16, 24, 32, 40, 48, 56, 160], "num_labels": 11}, given=PICTURE),
-    Row("yolos", "YolosForObjectDetection", "YolosConfig", {**IMAGE, "image_size": [32, 32], "num_detection_tokens": 8, "num_labels": 7}, given=PICTURE, wanted=("logits", "pred_boxes"), tags=("multi-task",), dynamic=False),
+    Row(
+        "mobilevit_transformers", "MobileViTForImageClassification", "MobileViTConfig",
+        {"image_size": 64, "hidden_sizes": [48, 64, 80], "neck_hidden_sizes": [16, 24, 32, 40, 48, 56, 160], "num_labels": 11},
+        given=PICTURE,
+    ),
+    Row(
+        "yolos", "YolosForObjectDetection", "YolosConfig", {**IMAGE, "image_size": [32, 32], "num_detection_tokens": 8, "num_labels": 7},
+        given=PICTURE, wanted=("logits", "pred_boxes"), tags=("multi-task",), dynamic=False,
+    ),
     Row("fnet", "FNetForSequenceClassification", "FNetConfig", SMALL, given=("input_ids",), exporters=("dynamo",)),
-    Row("patchtst", "PatchTSTForPrediction", "PatchTSTConfig", {"num_input_channels": 3, "context_length": 32, "patch_length": 8, "patch_stride": 8, "prediction_length": 6, "d_model": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 96, "loss": "mse"}, given=("past_values",), wanted=("prediction_outputs",), exporters=("dynamo",)),
-    Row("mamba", "MambaForCausalLM", "MambaConfig", {"vocab_size": VOCABULARY, "hidden_size": 64, "num_hidden_layers": 2, "state_size": 8, "use_cache": False, "use_mambapy": False}, given=("input_ids",), dynamic=False),
+    Row(
+        "patchtst", "PatchTSTForPrediction", "PatchTSTConfig",
+        {"num_input_channels": 3, "context_length": 32, "patch_length": 8, "patch_stride": 8, "prediction_length": 6, "d_model": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 96, "loss": "mse"},
+        given=("past_values",), wanted=("prediction_outputs",), exporters=("dynamo",),
+    ),
+    Row(
+        "mamba", "MambaForCausalLM", "MambaConfig",
+        {"vocab_size": VOCABULARY, "hidden_size": 64, "num_hidden_layers": 2, "state_size": 8, "use_cache": False, "use_mambapy": False},
+        given=("input_ids",), dynamic=False,
+    ),
 ]
 
 TEXT_AXES = {0: "batch", 1: "length"}
 FAMILIES = [
     *(family(row) for row in ROWS[:1]),
-    Family("detr", "transformers", detr, lambda: (torch.randn(1, 3, 64, 64),), PICTURE, ("logits", "pred_boxes"), exporters=BOTH, tags=("multi-task",)),
+    Family(
+        "detr", "transformers", detr, lambda: (torch.randn(1, 3, 64, 64),), PICTURE, ("logits", "pred_boxes"), exporters=BOTH,
+        tags=("multi-task",),
+    ),
     Family(
         "bert_two_tasks",
         "transformers",
@@ -262,12 +319,18 @@ FAMILIES = [
         "clip",
         "transformers",
         clip,
-        lambda: (torch.cat([torch.randint(3, VOCABULARY, (1, 11)), torch.full((1, 1), 2)], 1), torch.randn(1, 3, 32, 32), torch.ones(1, 12, dtype=torch.int64)),
+        text_and_image,
         ("input_ids", "pixel_values", "attention_mask"),
         ("logits_per_image", "text_embeds", "image_embeds"),
         exporters=BOTH,
         tags=("multi-task",),
     ),
-    Family("whisper_encoder", "transformers", whisper, lambda: (torch.randn(1, 16, 64),), ("input_features",), STATE, batch_of("input_features", *STATE), BOTH),
-    Family("mask2former", "transformers", mask2former, lambda: (torch.randn(1, 3, 64, 64),), PICTURE, ("classes", "masks"), exporters=BOTH, tags=("multi-task",)),
+    Family(
+        "whisper_encoder", "transformers", whisper, lambda: (torch.randn(1, 16, 64),), ("input_features",), STATE,
+        batch_of("input_features", *STATE), BOTH,
+    ),
+    Family(
+        "mask2former", "transformers", mask2former, lambda: (torch.randn(1, 3, 64, 64),), PICTURE, ("classes", "masks"), exporters=BOTH,
+        tags=("multi-task",),
+    ),
 ]

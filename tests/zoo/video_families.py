@@ -33,15 +33,17 @@ def mvit() -> torch.nn.Module:
         return MSBlockConfig(heads, before, after, [3, 3, 3], [3, 3, 3], [1, query, query], [1, key, key])
 
     blocks = [block(1, 48, 48, 1, 4), block(1, 48, 48, 1, 4), block(2, 48, 96, 2, 2), block(2, 96, 96, 1, 2)]
-    network = MViT((64, 64), 8, blocks, residual_pool=True, residual_with_cls_embed=False, rel_pos_embed=True, proj_after_attn=True, num_classes=CLASSES)
+    network = MViT(
+        (64, 64), 8, blocks, residual_pool=True, residual_with_cls_embed=False, rel_pos_embed=True, proj_after_attn=True,
+        num_classes=CLASSES,
+    )
     return network.eval()
 
 
 def family(name: str, build, dynamic: bool = False, exporters: tuple[str, ...] = ("legacy",)) -> Family:
     """A classifier of clips N 3 T H W."""
-    return Family(
-        name, "torchvision", build, lambda: (torch.randn(1, 3, 8, 64, 64),), ("clip",), dynamic=batch_of("clip", "logits") if dynamic else {}, exporters=exporters
-    )
+    axes = batch_of("clip", "logits") if dynamic else {}
+    return Family(name, "torchvision", build, lambda: (torch.randn(1, 3, 8, 64, 64),), ("clip",), dynamic=axes, exporters=exporters)
 
 
 FAMILIES = [
