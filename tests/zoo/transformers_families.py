@@ -286,7 +286,10 @@ ROWS = [
     Row("fnet", "FNetForSequenceClassification", "FNetConfig", SMALL, given=("input_ids",), exporters=("dynamo",)),
     Row(
         "patchtst", "PatchTSTForPrediction", "PatchTSTConfig",
-        {"num_input_channels": 3, "context_length": 32, "patch_length": 8, "patch_stride": 8, "prediction_length": 6, "d_model": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 96, "loss": "mse"},
+        {
+            "num_input_channels": 3, "context_length": 32, "patch_length": 8, "patch_stride": 8, "prediction_length": 6, "d_model": 48,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 96, "loss": "mse",
+        },
         given=("past_values",), wanted=("prediction_outputs",), exporters=("dynamo",),
     ),
     Row(
