@@ -51,15 +51,6 @@ def raft() -> torch.nn.Module:
     return Flow(torchvision.models.optical_flow.raft_small(weights=None)).eval()
 
 
-def deeplab() -> torch.nn.Module:
-    """DeepLab v3 on MobileNet v3, with its second head."""
-    import torchvision
-
-    return Named(
-        torchvision.models.segmentation.deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=21, aux_loss=True),
-    ).eval()
-
-
 def lraspp() -> torch.nn.Module:
     """LR-ASPP on MobileNet v3."""
     import torchvision
@@ -135,7 +126,6 @@ FAMILIES = [
         output_names=("flow",),
         exporters=BOTH,
     ),
-    Family("deeplabv3_mobilenet", "torchvision", deeplab, image(64), output_names=("classes", "second"), tags=("multi-task",)),
     Family("lraspp_mobilenet", "torchvision", lraspp, image(64), output_names=("classes",), dynamic=batch_of("image", "classes")),
     Family("fcn_resnet10", "torchvision", fcn, image(64), output_names=("classes", "second"), tags=("multi-task",)),
     detector("ssdlite320_mobilenet", ssdlite, 320),

@@ -14,6 +14,7 @@ import dataclasses
 import fnmatch
 import json
 import multiprocessing
+import os
 import pathlib
 import sys
 import time
@@ -59,7 +60,7 @@ def main() -> None:
     options.add_argument("--out", type=pathlib.Path, required=True)
     options.add_argument("--only", default="*", help="pattern of file names, such as 'swin*'")
     options.add_argument("--jobs", type=int, default=1)
-    options.add_argument("--timeout", type=float, default=300, help="seconds for one file")
+    options.add_argument("--timeout", type=float, default=600, help="seconds for one file")
     options.add_argument("--list", action="store_true", help="print the names and stop")
     chosen = options.parse_args()
     # One file of every family first: a zoo cut short is as broad as can be.
@@ -134,7 +135,7 @@ def write(variant: Variant, out: pathlib.Path) -> None:
     torch.set_num_threads(1)
     family = variant.family
     network, inputs = prepared(family)
-    temporary = out / f"{variant.name}.tmp.onnx"
+    temporary = out / f"{variant.name}.{os.getpid()}.tmp"
     if variant.dynamic:
         inputs = tuple(widened(tensor, family.dynamic.get(name, {})) for name, tensor in zip(family.input_names, inputs))
     with torch.no_grad():

@@ -46,7 +46,7 @@ def family(
 LABEL = {"aux_params": {"classes": 5, "pooling": "avg"}}
 FAMILIES = [
     family("smp_unet_two_tasks", "Unet", "timm-mobilenetv3_small_100", LABEL, True),
-    family("smp_unet", "Unet", "mobilenet_v2", {"decoder_attention_type": "scse"}, True),
+    family("smp_unet", "Unet", "mobilenet_v2", {"decoder_attention_type": "scse"}),
     family("smp_unetplusplus", "UnetPlusPlus", "mobilenet_v2"),
     family("smp_linknet", "Linknet", "mobilenet_v2", None),
     family("smp_fpn", "FPN", "mobilenet_v2", LABEL),

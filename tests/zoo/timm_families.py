@@ -17,7 +17,7 @@ CLASSES = 100
 # The row of each family; the first ones spell attention, mixing and recurrence in ways of their own.
 ROWS: list[tuple[str, int, dict, str]] = [
     ("cspdarknet53", 64, {"keep": ("stages.*.blocks", 1)}, ""),
-    ("res2net50_14w_8s", 64, {"layers": (1, 1, 1, 1)}, "dynbatch"),
+    ("res2net50_14w_8s", 64, {"layers": (1, 1, 1, 1)}, ""),
     ("mixer_s32_224", 64, {"img_size": 64, "keep": ("blocks", 2)}, ""),
     ("xcit_nano_12_p16_224", 64, {"img_size": 64, "depth": 4}, "dynbatch"),
     ("levit_128s", 224, {}, ""),
