@@ -267,7 +267,7 @@ ROWS = [
     Row("phi", "PhiForCausalLM", "PhiConfig", DECODER),
     Row("phi3", "Phi3ForCausalLM", "Phi3Config", DECODER),
     Row("gemma", "GemmaForCausalLM", "GemmaConfig", {**DECODER, "num_key_value_heads": 1, "head_dim": 24}),
-    Row("mixtral", "MixtralForCausalLM", "MixtralConfig", {**DECODER, **EXPERTS}, dynamic=False, exporters=("dynamo",)),
+    Row("mixtral", "MixtralForCausalLM", "MixtralConfig", {**DECODER, **EXPERTS}, dynamic=False, exporters=("legacy",)),
     Row("t5_encoder", "T5EncoderModel", "T5Config", T5, wanted=STATE),
     Row("t5", "T5ForConditionalGeneration", "T5Config", T5, given=BOTH_TEXTS),
     Row("bart", "BartForConditionalGeneration", "BartConfig", {**BART, "max_position_embeddings": 64}, given=BOTH_TEXTS),
