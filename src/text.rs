@@ -210,6 +210,11 @@ fn type_called(name: &str) -> Option<DataType> {
         "int8" => DataType::Int8,
         "uint8" => DataType::Uint8,
         "bool" => DataType::Bool,
+        "float16" => DataType::Float16,
+        "bfloat16" => DataType::Bfloat16,
+        "int4" => DataType::Int4,
+        "uint4" => DataType::Uint4,
+        "float8e4m3fn" => DataType::Float8e4m3fn,
         _ => return None,
     })
 }
@@ -310,10 +315,22 @@ fn random_values(name: &str, count: usize, data_type: Option<DataType>) -> Optio
             DataType::Int32 => bytes.extend(integer.to_le_bytes()),
             DataType::Int8 => bytes.extend((integer as i8).to_le_bytes()),
             DataType::Uint8 => bytes.push(integer.unsigned_abs() as u8),
+            DataType::Bool => bytes.push(u8::from(integer > 0)),
+            DataType::Float16 => bytes.extend(half::f16::from_f32(value).to_le_bytes()),
+            DataType::Bfloat16 => bytes.extend(half::bf16::from_f32(value).to_le_bytes()),
+            // Any code but that of what is no number.
+            DataType::Float8e4m3fn => bytes.push((integer as u8 & 0x80) | (integer.unsigned_abs() as u8 & 0x7e)),
+            DataType::Int4 | DataType::Uint4 => bytes.push(integer as u8 & 0xf),
             _ => return None,
         }
     }
-    Some(bytes)
+    Some(match data_type {
+        // Two to a byte, the first in the lower half.
+        Some(DataType::Int4 | DataType::Uint4) => {
+            bytes.chunks(2).map(|pair| pair.iter().rev().fold(0, |byte, code| byte << 4 | code)).collect()
+        }
+        _ => bytes,
+    })
 }
 
 fn attribute(name: &str, value: &str) -> Option<AttributeProto> {

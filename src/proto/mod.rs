@@ -4,6 +4,7 @@ mod bits;
 mod external;
 mod layout;
 mod map;
+mod minifloat;
 #[allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub)]
 #[rustfmt::skip]
 pub mod onnx;

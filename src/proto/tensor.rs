@@ -6,9 +6,9 @@
 use bytes::Bytes;
 use half::{bf16, f16};
 
-use super::bits;
 use super::onnx::TensorProto;
 use super::onnx::tensor_proto::{DataLocation, DataType};
+use super::{bits, minifloat};
 use crate::{Error, Result};
 
 /// The width of one element in bits; `None` for strings, undefined and unknown types.
@@ -105,8 +105,13 @@ fn typed_bytes(tensor: &TensorProto, bits: usize) -> Result<Bytes> {
     Ok(Bytes::from(bytes))
 }
 
-/// The elements of a floating-point tensor (fp32, fp16, bf16, fp64), row-major. fp64 is rounded to nearest.
+/// The elements of a floating-point tensor of any width, row-major. fp64 is rounded to nearest.
 pub fn to_f32(tensor: &TensorProto) -> Result<Vec<f32>> {
+    if let (Ok(kind), Some(bits @ ..=8)) = (DataType::try_from(tensor.data_type()), element_bits(tensor.data_type())) {
+        let codes = bits::unpack(&raw_bytes(tensor)?, bits, element_count(&tensor.dims)?);
+        let values: Option<Vec<f32>> = codes.into_iter().map(|code| minifloat::value(kind, code)).collect();
+        return values.ok_or_else(|| wrong_type(tensor, "floating-point numbers"));
+    }
     let read: fn(&[u8]) -> Vec<f32> = match DataType::try_from(tensor.data_type()) {
         Ok(DataType::Float) => |raw| elements(raw, f32::from_le_bytes),
         Ok(DataType::Float16) => |raw| elements(raw, |cell| f16::from_le_bytes(cell).to_f32()),

@@ -25,25 +25,33 @@ pub(super) fn weights(graph: &Graph, signature: &Signature, member: &Member) -> 
     };
     let stored = constant(0)?;
     let extents: Vec<usize> = stored.dims.iter().map(|d| usize::try_from(*d).ok()).collect::<Option<_>>()?;
-    let values = tensor::to_i64(stored).ok()?;
+    let values = numbers(stored)?;
     let scales = tensor::to_f32(constant(scale)?).ok()?;
     let scale_at = Steps::of(signature, scale, constant(scale)?, &extents)?;
     let zeros = match inputs.get(zero).copied().flatten() {
         None => None,
         Some(_) => {
-            let numbers = constant(zero)?;
-            Some((tensor::to_i64(numbers).ok()?, Steps::of(signature, zero, numbers, &extents)?))
+            let points = constant(zero)?;
+            Some((numbers(points)?, Steps::of(signature, zero, points, &extents)?))
         }
     };
-    let real = |(position, stored): (usize, i64)| {
+    let real = |(position, stored): (usize, f32)| {
         let zero = match &zeros {
-            None => 0,
+            None => 0.0,
             Some((numbers, steps)) => *numbers.get(steps.at(position))?,
         };
-        Some(stored.checked_sub(zero)? as f32 * scales.get(scale_at.at(position))?)
+        Some((stored - zero) * scales.get(scale_at.at(position))?)
     };
     let real: Vec<f32> = values.into_iter().enumerate().map(real).collect::<Option<_>>()?;
     Some(tensor::from_f32(stored.name(), &stored.dims, &real))
+}
+
+/// Stored numbers: integers, or floats of eight bits.
+fn numbers(tensor: &TensorProto) -> Option<Vec<f32>> {
+    match tensor::to_i64(tensor) {
+        Ok(values) => Some(values.into_iter().map(|v| v as f32).collect()),
+        Err(_) => tensor::to_f32(tensor).ok(),
+    }
 }
 
 /// How the position of a weight leads to the position of its number.

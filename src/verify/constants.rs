@@ -102,8 +102,8 @@ pub(super) fn extents(tensor: &TensorProto) -> Result<Vec<usize>> {
     let extents = tensor.dims.iter().map(extent).collect::<Result<Vec<usize>>>()?;
     let elements = extents.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)));
     let held = bytes(tensor).len();
-    // Two elements to a byte is the densest that data can be.
-    match elements.filter(|n| n.div_ceil(2) <= held && n.checked_mul(element_size(tensor).unwrap_or(0)).is_some()) {
+    // Four elements to a byte is the densest that data can be.
+    match elements.filter(|n| n.div_ceil(4) <= held && n.checked_mul(element_size(tensor).unwrap_or(0)).is_some()) {
         Some(_) => Ok(extents),
         None => Err(Error::input(format!("{held} bytes of data are too few for the shape {:?}", tensor.dims))),
     }
@@ -113,13 +113,34 @@ pub(super) fn extents(tensor: &TensorProto) -> Result<Vec<usize>> {
 pub(super) fn element_size(tensor: &TensorProto) -> Option<usize> {
     use DataType::*;
     match element(tensor)? {
-        Bool | Int8 | Uint8 | Float8e4m3fn | Float8e4m3fnuz | Float8e5m2 | Float8e5m2fnuz => Some(1),
+        Bool | Int8 | Uint8 => Some(1),
+        Float8e4m3fn | Float8e4m3fnuz | Float8e5m2 | Float8e5m2fnuz | Float8e8m0 => Some(1),
         Float16 | Bfloat16 | Int16 | Uint16 => Some(2),
         Float | Int32 | Uint32 => Some(4),
         Double | Int64 | Uint64 | Complex64 => Some(8),
         Complex128 => Some(16),
         _ => None,
     }
+}
+
+/// The elements of a type below one byte, one to a byte: a stream of bits, the first element in the lowest ones.
+pub(super) fn unpacked(tensor: &TensorProto, count: usize) -> Option<Vec<u8>> {
+    use DataType::*;
+    let bits = match element(tensor)? {
+        Int2 | Uint2 => 2,
+        Int4 | Uint4 | Float4e2m1 => 4,
+        Float6e2m3 | Float6e3m2 => 6,
+        _ => return None,
+    };
+    let packed = match tensor.raw_data.as_ref().filter(|raw| !raw.is_empty()) {
+        Some(raw) => raw.to_vec(),
+        // Six bits are stored one element to an entry, the others are packed there, too.
+        None if bits == 6 => return Some(tensor.int32_data.iter().map(|x| *x as u8 & 0x3f).take(count).collect()),
+        None => tensor.int32_data.iter().map(|x| *x as u8).collect(),
+    };
+    let bit = |at: usize| packed.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1);
+    let whole = |index: usize| (0..bits).map(|i| u8::from(bit(index * bits + i)) << i).sum();
+    (packed.len() == (count.checked_mul(bits)?).div_ceil(8)).then(|| (0..count).map(whole).collect())
 }
 
 /// The elements as little-endian bytes, whichever field of the tensor holds them.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::constants::{bytes, constants, element_size, extents, for_each_body, remaining, walk};
+use super::constants::{bytes, constants, element_size, extents, for_each_body, remaining, unpacked, walk};
 use crate::kept::{Kept, KeptAxes};
 use crate::proto::onnx::{GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto};
 use crate::{Error, Result};
@@ -102,10 +102,17 @@ fn smaller(original: &TensorProto, pruned: &TensorProto, axes: &KeptAxes, may_di
     if may_differ {
         return Ok(None);
     }
-    let Some(size) = element_size(original) else {
-        return Ok(Some("got smaller, but its element type cannot be sliced".into()));
+    let (size, before, after) = match element_size(original) {
+        Some(size) => (size, bytes(original), bytes(pruned)),
+        None => {
+            let cells = |tensor: &TensorProto, extents: &[usize]| unpacked(tensor, extents.iter().product());
+            let kept: Vec<usize> = masks.iter().map(|m| m.iter().filter(|keeps| **keeps).count()).collect();
+            match (cells(original, &extents), cells(pruned, &kept)) {
+                (Some(before), Some(after)) => (1, before.into(), after.into()),
+                _ => return Ok(Some("got smaller, but its data does not fit its type and shape".into())),
+            }
+        }
     };
-    let (before, after) = (bytes(original), bytes(pruned));
     let (mut wrong, mut next) = (None, 0usize);
     walk(&extents, &masks, |position, keeps| {
         if keeps {
