@@ -21,6 +21,17 @@ pub struct Kept {
     pub activations: BTreeMap<String, KeptAxes>,
     /// The original extents of the axes that get shorter, for activations inside bodies, where no engine can ask.
     pub extents: BTreeMap<String, Vec<Option<u32>>>,
+    /// What stands for zero in those quantised activations that get smaller and whose zero is not stored as 0.
+    pub zeros: BTreeMap<String, Zero>,
+}
+
+/// The stored number that stands for zero in a quantised tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Zero {
+    /// This number.
+    Number(i64),
+    /// What the activation of this name, one number, holds when the model runs.
+    Activation(String),
 }
 
 /// What stands before the names of tensors inside a body, so that bodies side by side may use one name: the prefix of

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::allocate::Plan;
 use crate::groups::Group;
-use crate::kept::{Indices, Kept, KeptAxes};
+use crate::kept::{Indices, Kept, KeptAxes, Zero};
 use crate::rewrite::Rewritten;
 use crate::{Error, Result};
 
@@ -37,12 +37,41 @@ pub struct PlanFile {
     /// The original extents of shortened axes, for activations inside bodies; absent where there are none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub extents: BTreeMap<String, Vec<Option<u32>>>,
+    /// What stands for zero in shortened activations where that is not a stored 0: quantised ones with a zero point.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub zeros: BTreeMap<String, PlannedZero>,
     /// Constants whose values follow from the cut: shapes, split sizes, indices.
     pub altered: BTreeSet<String>,
     /// Nodes, by their first outputs, that take statistics over what remains: the cut is approximate there. Plans of
     /// earlier versions have none.
     #[serde(default)]
     pub approximated: BTreeSet<String>,
+}
+
+/// The stored number that stands for zero: the number, or the name of the activation that holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PlannedZero {
+    /// This number.
+    Number(i64),
+    /// What the activation of this name holds.
+    Activation(String),
+}
+
+impl PlannedZero {
+    fn of(zero: &Zero) -> Self {
+        match zero {
+            Zero::Number(number) => Self::Number(*number),
+            Zero::Activation(name) => Self::Activation(name.clone()),
+        }
+    }
+
+    fn kept(&self) -> Zero {
+        match self {
+            Self::Number(number) => Zero::Number(*number),
+            Self::Activation(name) => Zero::Activation(name.clone()),
+        }
+    }
 }
 
 /// One group of a plan.
@@ -86,6 +115,7 @@ impl PlanFile {
             activations,
             sets,
             extents: kept.extents.clone(),
+            zeros: kept.zeros.iter().map(|(name, zero)| (name.clone(), PlannedZero::of(zero))).collect(),
             altered: rewritten.altered.clone(),
             approximated: rewritten.approximated.clone(),
         }
@@ -130,6 +160,7 @@ impl PlanFile {
             let axes = axes.iter().map(|a| a.as_ref().map(|i| Indices::from(i.as_slice()))).collect();
             kept.constants.insert(name.clone(), axes);
         }
+        kept.zeros = self.zeros.iter().map(|(name, zero)| (name.clone(), zero.kept())).collect();
         Ok(kept)
     }
 

@@ -99,6 +99,7 @@ pub struct Symbols {
     // What a symbol is the least of, or the broadcast of.
     lesser: HashMap<Symbol, Vec<Extent>>,
     broadcast: HashMap<Symbol, Vec<Extent>>,
+    scaled: HashMap<Symbol, (Extent, f32)>,
     // Symbols that may be negative, or are no integers at all.
     unbounded: HashSet<Symbol>,
 }
@@ -157,6 +158,39 @@ impl Symbols {
         match (extent.coefficient, extent.symbols.as_slice()) {
             (1, [symbol]) => self.floats.get(symbol).copied(),
             _ => None,
+        }
+    }
+
+    /// The float `extent × factor`, so that sizes survive the detour over floats by which pictures are resized.
+    pub fn scaled(&mut self, extent: &Extent, factor: f32) -> Extent {
+        if let Some(n) = extent.value() {
+            return self.float(n as f32 * factor);
+        }
+        let scaled = self.computed(&format!("{factor:?}f"), std::slice::from_ref(extent));
+        if let [symbol] = scaled.symbols.as_slice() {
+            self.scaled.insert(*symbol, (extent.clone(), factor));
+            self.unbounded.insert(*symbol);
+        }
+        scaled
+    }
+
+    /// The extent and the factor, if an entry of shape arithmetic is the float `extent × factor`.
+    pub fn as_scaled(&self, extent: &Extent) -> Option<(Extent, f32)> {
+        match (extent.coefficient, extent.symbols.as_slice()) {
+            (1, [symbol]) => self.scaled.get(symbol).cloned(),
+            _ => None,
+        }
+    }
+
+    /// `extent × factor` as an integer, rounded by `how` (a name) where it is not exact.
+    pub fn rounded(&mut self, extent: &Extent, factor: f32, how: &str) -> Extent {
+        let whole = |value: f32| (value.fract() == 0.0 && value.abs() < 1e9).then_some(Extent::known(value as i64));
+        if let Some(product) = whole(factor).and_then(|factor| extent.times(&factor)) {
+            return product;
+        }
+        match whole(factor.recip()).and_then(|divisor| extent.divided_by(&divisor)) {
+            Some(quotient) => quotient,
+            None => self.computed(&format!("{how}{factor}"), std::slice::from_ref(extent)),
         }
     }
 

@@ -4,10 +4,10 @@
 //! axis that is this letter alone, and every further occurrence is unified with it; on a mismatch both sides are
 //! locked.
 
-use super::{Coupling, Reading, Role};
+use super::{Coupling, Reading, Role, StoredZero};
 use crate::axes::{Expr, Extent};
-use crate::graph::{Graph, NodeId, ValueId};
-use crate::ops::{Refusal, Signature, Term};
+use crate::graph::{Graph, MAIN, NodeId, ValueId};
+use crate::ops::{Refusal, Signature, Term, Zero};
 
 impl Coupling {
     pub(super) fn apply(&mut self, graph: &Graph, id: NodeId, signature: &Signature) -> Result<(), Refusal> {
@@ -33,6 +33,7 @@ impl Coupling {
             }
         }
         let mut letters = self.bind(signature, &described)?;
+        self.note_zeros(graph, id, signature);
         for value in undescribed {
             self.lock_value(value, Some(id), "it holds a shape, indices or parameters of an operator");
         }
@@ -80,6 +81,28 @@ impl Coupling {
             }
         }
         Ok(())
+    }
+
+    /// Notes which stored numbers stand for zero. Where two readers disagree, no index of the value can go.
+    fn note_zeros(&mut self, graph: &Graph, id: NodeId, signature: &Signature) {
+        let node = graph.node(id);
+        let input = |slot: usize| node.inputs.get(slot).copied().flatten();
+        for (slot, zero) in &signature.zeros {
+            let stored = match zero {
+                Zero::Known(number) => Some(StoredZero::Known(*number)),
+                Zero::Slot(slot) => input(*slot).map(StoredZero::Computed),
+            };
+            let (Some(value), Some(stored)) = (input(*slot), stored) else { continue };
+            match self.zeros[value.0 as usize] {
+                _ if graph.value(value).scope != MAIN && stored != StoredZero::Known(0) => {
+                    self.lock_value(value, Some(id), "which stored number is zero is not followed inside a body");
+                }
+                Some(other) if other != stored => {
+                    self.lock_value(value, Some(id), "its readers take different stored numbers for zero");
+                }
+                _ => self.zeros[value.0 as usize] = Some(stored),
+            }
+        }
     }
 
     /// Binds letters to the axes they stand for alone, and works out the extents of the others.

@@ -109,6 +109,17 @@ pub struct Coupling {
     pub opaque: Vec<Option<String>>,
     /// What changes from one iteration of a body to the next.
     changing: Changing,
+    /// The number that stands for zero, by value, as those say who sum over it; `None` = 0, or nobody does.
+    pub zeros: Vec<Option<StoredZero>>,
+}
+
+/// The stored number that stands for zero in a quantised value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredZero {
+    /// This number.
+    Known(i64),
+    /// What this scalar holds when the model runs.
+    Computed(ValueId),
 }
 
 impl Coupling {
@@ -139,6 +150,7 @@ impl Coupling {
             macs: vec![None; graph.nodes.len()],
             opaque: vec![None; graph.nodes.len()],
             changing,
+            zeros: vec![None; count],
         };
         let declared = declared::types(graph);
         for id in graph.value_ids() {

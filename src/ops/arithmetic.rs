@@ -1,10 +1,11 @@
 //! Element-wise operators that exporters use to compute shapes: the same axes as any other, and integer evaluation.
 //!
 //! Spec: the pages of the operators under <https://onnx.ai/onnx/operators/>. Integer division truncates; `Mod` takes
-//! the sign of the divisor, or of the dividend with `fmod`. An entry that is not known stays unknown. A value that is
-//! cast to a float type is data from there on.
+//! the sign of the divisor, or of the dividend with `fmod`. An entry that is not known stays unknown. Single-precision
+//! floats are followed as far as sizes of pictures need it, see `floats`; any other type is data.
 
 use super::elementwise::Elementwise;
+use super::floats;
 use super::{Integers, MAX_ENTRIES, NodeView, Refused, Rule, Signature};
 use crate::axes::{Extent, Symbols};
 use crate::proto::onnx::tensor_proto::DataType;
@@ -19,8 +20,10 @@ pub(super) enum Operation {
     Add,
     And,
     Cast,
+    Ceil,
     Div,
     Equal,
+    Floor,
     Greater,
     GreaterOrEqual,
     Identity,
@@ -33,6 +36,7 @@ pub(super) enum Operation {
     Neg,
     Not,
     Or,
+    Round,
     Sub,
     Where,
 }
@@ -46,6 +50,12 @@ impl Rule for Arithmetic {
         let inputs = (0..node.input_count()).map(|slot| node.integers(slot)).collect::<Option<Vec<_>>>()?;
         let dims = common_dims(&inputs)?;
         let count = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= MAX_ENTRIES)?;
+        // A vector of floats beside a single one is data.
+        let is_float =
+            |i: &Integers| node.symbolic(|symbols| i.values.iter().flatten().any(|v| floats::is_float(symbols, v)));
+        if inputs.iter().any(|i| i.values.len() != count) && inputs.iter().any(|i| is_float(i)) {
+            return None;
+        }
         let operation = self.0.with_attributes(node);
         let values = (0..count).map(|position| {
             let entries: Option<Vec<Option<&Extent>>> =
@@ -99,6 +109,9 @@ impl Operation {
 
     fn apply(self, symbols: &mut Symbols, entries: &Entries, to: i64, fmod: bool) -> Option<Extent> {
         let truth = |value: bool| Some(Extent::known(i64::from(value)));
+        if let Some(result) = floats::apply(self, symbols, entries) {
+            return result;
+        }
         match (self, entries) {
             (Operation::Identity, [x]) => x.cloned(),
             (Operation::Cast, [x]) => cast(symbols, (*x)?, to),
@@ -142,12 +155,13 @@ impl Operation {
     }
 }
 
-/// A value in another type; nothing if that type is no integer or cannot hold it.
-fn cast(symbols: &Symbols, value: &Extent, to: i64) -> Option<Extent> {
+/// A value in another type; nothing if that type cannot hold it.
+fn cast(symbols: &mut Symbols, value: &Extent, to: i64) -> Option<Extent> {
     let to = i32::try_from(to).ok().and_then(|to| DataType::try_from(to).ok())?;
-    if symbols.as_float(value).is_some() {
-        return (to == DataType::Float).then(|| value.clone());
+    if to == DataType::Float {
+        return floats::from_integer(symbols, value);
     }
+    let value = &floats::to_integer(symbols, value)?;
     let range = match to {
         DataType::Bool => return value.value().map(|v| Extent::known(i64::from(v != 0))),
         DataType::Int64 => return Some(value.clone()),

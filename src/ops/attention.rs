@@ -245,15 +245,15 @@ fn refuse_more(node: &NodeView, slots: &[usize], outputs: usize) -> Refused<()> 
 }
 
 /// True if `scale` is spelled out; 0 asks for the default.
-fn has_scale(node: &NodeView) -> bool {
+pub(super) fn has_scale(node: &NodeView) -> bool {
     node.float("scale", 0.0) != 0.0
 }
 
-fn positive(node: &NodeView, name: &str) -> Refused<i64> {
+pub(super) fn positive(node: &NodeView, name: &str) -> Refused<i64> {
     node.maybe_int(name).filter(|n| *n > 0).ok_or_else(|| Refusal::new(format!("it has no `{name}`")))
 }
 
-fn quotient(whole: i64, part: i64) -> Refused<i64> {
+pub(super) fn quotient(whole: i64, part: i64) -> Refused<i64> {
     let quotient = whole.checked_div(part).filter(|q| *q > 0 && q.checked_mul(part) == Some(whole));
     quotient.ok_or_else(|| Refusal::new(format!("{whole} does not fall into {part} equal parts")))
 }
@@ -277,7 +277,13 @@ fn hidden_sizes(node: &NodeView) -> Refused<[i64; 3]> {
 
 /// Describes the bias or mask in `slot`, which broadcasts to [batch, heads, positions, positions]: its axis of heads
 /// follows the letters in `names`. Nothing is said of an input that is left out.
-fn with_bias(node: &NodeView, signature: Signature, slot: usize, names: &[&str], heads: i64) -> Refused<Signature> {
+pub(super) fn with_bias(
+    node: &NodeView,
+    signature: Signature,
+    slot: usize,
+    names: &[&str],
+    heads: i64,
+) -> Refused<Signature> {
     let mut signature = with_parts(signature);
     if !node.has(slot) {
         return Ok(signature);
@@ -312,7 +318,7 @@ fn heads_left(axis: Extent, heads: i64, kept: Option<&Indices>) -> Refused<i64> 
 }
 
 /// How many heads of `length` the indices touch.
-fn distinct(indices: impl IntoIterator<Item = i64>, length: i64) -> Refused<i64> {
+pub(super) fn distinct(indices: impl IntoIterator<Item = i64>, length: i64) -> Refused<i64> {
     let heads: Option<BTreeSet<i64>> = indices.into_iter().map(|i| i.checked_div(length)).collect();
     heads.and_then(|heads| i64::try_from(heads.len()).ok()).ok_or_else(unknown_heads)
 }

@@ -11,25 +11,7 @@ pub(super) struct Concat;
 
 impl Rule for Concat {
     fn signature(&self, node: &NodeView) -> Refused<Signature> {
-        let rank = node.rank(0)?;
-        let axis = node.axis("axis", 1, rank)?;
-        let shapes = (0..node.input_count()).map(|s| node.shape(s)).collect::<Refused<Vec<_>>>()?;
-        if shapes.iter().any(|s| s.len() != rank) {
-            return Err(Refusal::new("the ranks of its inputs differ"));
-        }
-        let mut signature = Signature::default();
-        let mut inputs: Vec<Vec<Term>> = vec![Vec::with_capacity(rank); shapes.len()];
-        let mut output = Vec::with_capacity(rank);
-        for i in 0..rank {
-            let extents: Vec<&Extent> = shapes.iter().filter_map(|s| s.get(i)).collect();
-            let (terms, whole) =
-                if i == axis { parts(node, &mut signature, &extents) } else { common(&mut signature, i, &extents)? };
-            inputs.iter_mut().zip(terms).for_each(|(input, term)| input.push(term));
-            output.push(whole);
-        }
-        signature.inputs = inputs.into_iter().map(Some).collect();
-        signature.outputs = vec![Some(output)];
-        Ok(signature)
+        joined(node, &(0..node.input_count()).collect::<Vec<_>>())
     }
 
     fn evaluate(&self, node: &NodeView) -> Option<Vec<Option<Integers>>> {
@@ -48,6 +30,37 @@ impl Rule for Concat {
         let axis = node.axis("axis", 1, parts.first()?.dims.len()).ok()?;
         Some(vec![Some(Integers::joined(&parts, axis)?)])
     }
+}
+
+/// The signature of joining the inputs in `slots` along `axis`; nothing is said of the others.
+///
+/// # Errors
+/// A refusal if their ranks or other axes differ.
+pub(super) fn joined(node: &NodeView, slots: &[usize]) -> Refused<Signature> {
+    let first = slots.first().ok_or_else(|| Refusal::new("it has no input"))?;
+    let rank = node.rank(*first)?;
+    let axis = node.axis("axis", 1, rank)?;
+    let shapes = slots.iter().map(|s| node.shape(*s)).collect::<Refused<Vec<_>>>()?;
+    if shapes.iter().any(|s| s.len() != rank) {
+        return Err(Refusal::new("the ranks of its inputs differ"));
+    }
+    let mut signature = Signature { inputs: vec![None; node.input_count()], ..Default::default() };
+    let mut inputs: Vec<Vec<Term>> = vec![Vec::with_capacity(rank); shapes.len()];
+    let mut output = Vec::with_capacity(rank);
+    for i in 0..rank {
+        let extents: Vec<&Extent> = shapes.iter().filter_map(|s| s.get(i)).collect();
+        let (terms, whole) =
+            if i == axis { parts(node, &mut signature, &extents) } else { common(&mut signature, i, &extents)? };
+        inputs.iter_mut().zip(terms).for_each(|(input, term)| input.push(term));
+        output.push(whole);
+    }
+    for (slot, terms) in slots.iter().zip(inputs) {
+        if let Some(input) = signature.inputs.get_mut(*slot) {
+            *input = Some(terms);
+        }
+    }
+    signature.outputs = vec![Some(output)];
+    Ok(signature)
 }
 
 /// The length of a vector in input `slot`, if it can be a shape.

@@ -4,7 +4,9 @@
 //! grouped convolution is (G C) -> (G O): whole groups may go, or the same positions in every group; depthwise is C = 1.
 //! Spatial axes slide, so they are locked.
 
+use super::follow::unknown;
 use super::window::{transposed, window};
+use super::written::{Number, Written};
 use super::{Change, Edit, NodeView, Refusal, Refused, Rule, Signature};
 use crate::axes::Extent;
 
@@ -42,6 +44,34 @@ impl Rule for ConvTranspose {
     fn macs(&self, node: &NodeView, _outputs: &[Option<Vec<Extent>>]) -> Option<Extent> {
         let kernel = node.shape(1).ok()?.get(1..)?;
         Extent::product(node.shape(0).ok()?.iter().chain(kernel))
+    }
+}
+
+/// CausalConvWithState: a depthwise convolution of x [n, C, l] over the past, which goes on from a state [n, C, p].
+pub(super) static CAUSAL: Written = Written {
+    texts: &["n C l, C 1 k, C, n C p -> n C l, n C p"],
+    why: "a convolution slides over it or runs it sample by sample",
+    extents: &[("p", Number::Unknown(0))],
+};
+
+/// ConvTransposeWithDynamicPads of com.microsoft: pads in slot 2, the bias in slot 3.
+pub(super) struct ConvTransposeDynamic;
+
+impl Rule for ConvTransposeDynamic {
+    fn signature(&self, node: &NodeView) -> Refused<Signature> {
+        let padded = |node: &NodeView, _: &Extent, _: i64, axis: usize, _: usize| Ok(unknown(node, axis + 2));
+        let spatial: Spatial = if node.has(2) { padded } else { transposed };
+        let mut signature = signature(node, 1, node.has(3), ["(G C) O", "C O"], spatial)?;
+        signature.inputs.insert(2, None);
+        Ok(signature)
+    }
+
+    fn patch(&self, before: &NodeView, change: &Change) -> Refused<Vec<Edit>> {
+        ConvTranspose.patch(before, change)
+    }
+
+    fn macs(&self, node: &NodeView, outputs: &[Option<Vec<Extent>>]) -> Option<Extent> {
+        ConvTranspose.macs(node, outputs)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::{Extents, NodeView, Refusal, Refused, Rule, Signature, Term};
 use crate::axes::Extent;
+use crate::proto::tensor;
 
 /// f(x), f(x, y), f(x, y, …), index by index.
 pub(super) struct Elementwise;
@@ -52,6 +53,33 @@ impl Rule for PRelu {
         let extents = output.iter().map(|term| signature.extent_of(term));
         if output.len() != x.len() || !extents.eq(x.iter().map(Some)) {
             return Err(Refusal::new("the slope is larger than the input"));
+        }
+        Ok(signature)
+    }
+}
+
+/// BitCast: the same bits as another type. Types of other widths would change the last axis.
+pub(super) struct BitCast;
+
+impl Rule for BitCast {
+    fn signature(&self, node: &NodeView) -> Refused<Signature> {
+        let bits = |data_type: i64| i32::try_from(data_type).ok().and_then(tensor::element_bits);
+        let from = node.constant(0).and_then(|c| tensor::element_bits(c.data_type()));
+        if from.is_none() || bits(node.int("to", 0)) != from {
+            return Err(Refusal::new("it is not known whether both types are equally wide"));
+        }
+        Elementwise.signature(node)
+    }
+}
+
+/// ComplexMul, ComplexMulConj: index by index but for the last axis, real and imaginary parts.
+pub(super) struct ComplexProduct;
+
+impl Rule for ComplexProduct {
+    fn signature(&self, node: &NodeView) -> Refused<Signature> {
+        let (mut signature, output) = broadcast(node, &[0, 1])?;
+        if let Some(last) = output.last() {
+            signature.fix(last, "it holds real and imaginary parts");
         }
         Ok(signature)
     }

@@ -1,5 +1,5 @@
 //! What ONNX Runtime's optimiser writes in place of several operators: a convolution or product with its activation, a
-//! residual sum with the normalisation behind it, an embedding with its normalisation.
+//! residual sum with the normalisation behind it, an embedding with its normalisation; and matrices as single operators.
 //!
 //! Spec: <https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md>. Activations inside a fused
 //! operator are f(x), index by index, so the axes are those of the plain operator.
@@ -7,7 +7,8 @@
 use super::conv::Conv;
 use super::matmul::{Layout, arranged};
 use super::norm::LayerNormalization;
-use super::{Change, Edit, NodeView, Refused, Rule, Signature};
+use super::written::{Number, Written, written};
+use super::{Change, Edit, NodeView, Refusal, Refused, Rule, Signature};
 use crate::axes::Extent;
 
 /// Convolution, plus Z with the axes of the output, then an activation.
@@ -55,6 +56,51 @@ impl Rule for FusedMatMul {
         Extent::product(outputs.first()?.as_ref()?)?.times(contracted)
     }
 }
+
+/// FusedMatMul, then an activation.
+pub(super) struct FusedMatMulActivation;
+
+impl Rule for FusedMatMulActivation {
+    fn signature(&self, node: &NodeView) -> Refused<Signature> {
+        if matches!(node.string("activation", "").as_str(), "Softmax" | "LogSoftmax" | "Hardmax") {
+            return Err(Refusal::new("its activation compares the entries along an axis"));
+        }
+        FusedMatMul.signature(node)
+    }
+
+    fn macs(&self, node: &NodeView, outputs: &[Option<Vec<Extent>>]) -> Option<Extent> {
+        FusedMatMul.macs(node, outputs)
+    }
+}
+
+/// BiasSplitGelu: x [n, s, (2 C)] plus a bias, its first half times Gelu of the second.
+pub(super) static BIAS_SPLIT_GELU: Written = Written {
+    texts: &["N S (l C), (l C) -> N S C"],
+    why: "a gate and what it gates",
+    extents: &[("l", Number::Fixed(2))],
+};
+
+/// CDist: distances of the rows of two matrices.
+pub(super) static DISTANCES: Written = written(&["M K, N K -> M N"], "");
+
+/// Inverse: a stack of matrices.
+pub(super) static INVERSE: Written = written(&["N* m m -> N* m m"], MATRIX);
+
+/// Det: a stack of matrices -> a number each.
+pub(super) static DETERMINANT: Written = written(&["N* m m -> N*"], MATRIX);
+
+const MATRIX: &str = "a matrix is square and needs all of its rows";
+
+/// RemovePadding: sequences [b, s, C] of the lengths [b] -> [t, C], where they come from, their borders, the longest.
+pub(super) static REMOVE_PADDING: Written = Written {
+    texts: &["b s C, b -> t C, b s, u, v"],
+    why: "sequences of several lengths are laid behind each other along it",
+    extents: &[("t", Number::Unknown(0)), ("u", Number::Unknown(1)), ("v", Number::Fixed(1))],
+};
+
+/// RestorePadding: [t, C] and where the positions go [b, s] -> [b, s, C].
+pub(super) static RESTORE_PADDING: Written =
+    written(&["t C, b s -> b s C"], "sequences of several lengths are laid behind each other along it");
 
 /// Normalisation of x + skip (+ bias) over the last axis; output 3 is the sum. Gamma, beta and bias behind the two
 /// summands are vectors along the last axis.

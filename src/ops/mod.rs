@@ -7,49 +7,65 @@
 mod align;
 mod arithmetic;
 mod attention;
+mod attention_bias;
+mod blocked;
 mod bodies;
+mod channels_last;
 mod concat;
 mod conv;
+mod deform;
 mod einsum;
 mod elementwise;
 mod expand;
+mod experts;
+mod floats;
 mod follow;
 mod fused;
+mod fused_quantized;
 mod gather;
 mod integers;
 mod matmul;
 mod norm;
+mod norm_domains;
 mod ordered;
 mod pad;
 mod pool;
+mod qlinear;
 mod quantize;
 mod quantized;
+mod random;
 mod rearrange;
 mod recurrent;
 mod reduce;
+mod regions;
 mod reshape;
 mod resize;
 mod root_mean_square;
 mod sample;
 mod scatter;
+mod selection;
 mod shapes;
 mod shuffle;
 mod signature;
 mod slice;
 mod softmax;
+mod spectral;
 mod split;
 mod squeeze;
 mod table;
+mod table_microsoft;
+mod table_ml;
 #[cfg(test)]
 mod testing;
 mod transpose;
 mod view;
 mod window;
+mod written;
 
 use std::collections::BTreeMap;
 
 pub use integers::{Integers, MAX_ENTRIES};
-pub use signature::{Letter, Part, Signature, TensorTerms, Term};
+pub use signature::{Letter, Part, Signature, TensorTerms, Term, Zero};
 pub use table::{RULES, rule_for};
 pub use view::{Extents, InputView, NodeView, normalise_axis};
 
@@ -109,6 +125,7 @@ pub trait Rule: Sync {
 }
 
 /// One row of the table of operators.
+#[derive(Clone, Copy)]
 pub struct Row {
     /// The operator's domain (`""` = ai.onnx).
     pub domain: &'static str,
@@ -147,6 +164,8 @@ pub enum Edit {
     Constant(usize, Vec<i64>),
     /// Input `slot` becomes a constant scalar integer, of the type it had.
     Scalar(usize, i64),
+    /// Input `slot` becomes a constant of single-precision floats: extents, values.
+    Floats(usize, Vec<i64>, Vec<f32>),
     /// Some entries of input `slot`, a vector computed when the model runs, are overridden: (index, value).
     Entries(usize, Vec<(usize, i64)>),
     /// A float attribute gets a value.

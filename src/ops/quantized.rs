@@ -2,17 +2,17 @@
 //!
 //! Spec: <https://onnx.ai/onnx/operators/onnx__QLinearConv.html> and the pages beside it. They are MatMul and Conv of
 //! (value - zero point) × scale, and so are their signatures. An index of a contracted axis drops out only if it is zero,
-//! which the stored number 0 is only where the zero point is 0: contracted axes are free where some operand that the
-//! model computes has a zero point known to be 0, and locked elsewhere. Constant operands do not count, because their
-//! zero points say nothing about what is multiplied with them.
+//! which is the stored number that its zero point says: contracted axes are free where some operand that the model
+//! computes has one zero point for the whole tensor, and the signature says which number that is. Constant operands do
+//! not count, because their zero points say nothing about what is multiplied with them.
 
 use super::conv;
 use super::matmul::{self, MatMul};
-use super::{Change, Edit, NodeView, Refusal, Refused, Rule, Signature, Term};
+use super::{Change, Edit, NodeView, Refusal, Refused, Rule, Signature, Term, Zero};
 use crate::axes::Extent;
 use crate::proto::tensor;
 
-const ZERO: &str = "a stored 0 is not zero, because the zero point is not known to be 0";
+const ZERO: &str = "which stored number is zero is not known, or not the same for the whole tensor";
 
 /// Where a contraction has its parts. Slots beyond the node's inputs are left out.
 struct Slots {
@@ -26,6 +26,13 @@ struct Slots {
     bias: Option<usize>,
 }
 
+impl Slots {
+    /// Operands and their zero points.
+    fn pairs(&self) -> [(usize, usize); 2] {
+        [(self.operands[0], self.zeros[0]), (self.operands[1], self.zeros[1])]
+    }
+}
+
 const INTEGER: Slots = Slots { operands: [0, 1], zeros: [2, 3], scales: [None; 3], zero_of_output: None, bias: None };
 const LINEAR: Slots = Slots {
     operands: [0, 3],
@@ -34,6 +41,13 @@ const LINEAR: Slots = Slots {
     zero_of_output: Some(7),
     bias: Some(8),
 };
+const TO_FLOAT: Slots =
+    Slots { operands: [0, 1], zeros: [4, 5], scales: [Some(2), Some(3), None], zero_of_output: None, bias: Some(6) };
+const DYNAMIC: Slots =
+    Slots { operands: [0, 1], zeros: [NOWHERE, 3], scales: [None, Some(2), None], zero_of_output: None, bias: Some(4) };
+
+/// The slot of a zero point that an operator does not have.
+const NOWHERE: usize = usize::MAX;
 
 /// Which form of a quantised contraction it is.
 #[derive(Clone, Copy)]
@@ -42,6 +56,11 @@ pub(super) enum Form {
     Integer,
     /// Quantised in, quantised out: x, w and y come with a scale and a zero point each.
     Linear,
+    /// Quantised in, floats out, and a bias: MatMulIntegerToFloat of com.microsoft.
+    ToFloat,
+    /// Floats that it quantises itself by their range, which always includes 0, and a quantised matrix:
+    /// DynamicQuantizeMatMul of com.microsoft.
+    Dynamic,
 }
 
 impl Form {
@@ -49,6 +68,8 @@ impl Form {
         match self {
             Form::Integer => &INTEGER,
             Form::Linear => &LINEAR,
+            Form::ToFloat => &TO_FLOAT,
+            Form::Dynamic => &DYNAMIC,
         }
     }
 }
@@ -66,11 +87,14 @@ impl Rule for QuantizedMatMul {
         let terms = |side: usize| signature.inputs.get(side).cloned().flatten().unwrap_or_default();
         let (a, b) = (terms(0), terms(1));
         let output = signature.outputs.first().cloned().flatten().unwrap_or_default();
+        if let Some(columns) = b.last().filter(|_| b.len() > 1 && slots.bias.is_some_and(|slot| node.has(slot))) {
+            signature.inputs.push(Some(vec![columns.clone()]));
+        }
         let from_end = |terms: &[Term], n: usize| terms.len().checked_sub(n).and_then(|at| terms.get(at).cloned());
         let vectors = [from_end(&a, 2), if b.len() < 2 { None } else { from_end(&b, 1) }, None];
         let contracted = from_end(&a, 1);
         spread(node, &mut signature, slots, [&a, &b, &output], &vectors)?;
-        lock_contracted(node, &mut signature, slots, contracted.as_ref());
+        contract(node, &mut signature, &slots.pairs(), contracted.as_ref());
         Ok(signature)
     }
 
@@ -89,7 +113,7 @@ impl Rule for QuantizedConv {
         let (x, w) = (terms(0), terms(1));
         let (channels, contracted) = (w.first().cloned(), w.get(1).cloned());
         spread(node, &mut signature, slots, [&x, &w, &[]], &[None, channels, None])?;
-        lock_contracted(node, &mut signature, slots, contracted.as_ref());
+        contract(node, &mut signature, &slots.pairs(), contracted.as_ref());
         Ok(signature)
     }
 
@@ -152,15 +176,32 @@ fn numbers(node: &NodeView, slot: usize, tensor: &[Term], vector: Option<&Term>)
     }
 }
 
-/// Locks the contracted axis unless a stored 0 of an operand that the model computes is zero.
-fn lock_contracted(node: &NodeView, signature: &mut Signature, slots: &Slots, contracted: Option<&Term>) {
-    let is_zero = |slot: usize| {
-        let zeros = |constant| tensor::to_i64(constant).is_ok_and(|values| values.iter().all(|v| *v == 0));
-        !node.has(slot) || node.constant(slot).is_some_and(zeros)
-    };
-    let mut pairs = slots.operands.iter().zip(&slots.zeros);
-    let drops_out = pairs.any(|(operand, zero)| node.constant(*operand).is_none() && is_zero(*zero));
-    if let (false, Some(term)) = (drops_out, contracted) {
+/// Frees the contracted axis where it is known which stored number of an operand that the model computes is zero, and
+/// says which; locks it elsewhere. `pairs` are the slots of operands and their zero points.
+pub(super) fn contract(
+    node: &NodeView,
+    signature: &mut Signature,
+    pairs: &[(usize, usize)],
+    contracted: Option<&Term>,
+) {
+    let zeros = pairs.iter().filter(|(operand, _)| node.has(*operand) && node.constant(*operand).is_none());
+    signature.zeros = zeros.filter_map(|(operand, zero)| Some((*operand, zero_of(node, *zero)?))).collect();
+    if let (true, Some(term)) = (signature.zeros.is_empty(), contracted) {
         signature.fix(term, ZERO);
+    }
+}
+
+/// What stands for zero, by the zero point in slot `slot`: one number for the whole tensor, or nothing is said.
+fn zero_of(node: &NodeView, slot: usize) -> Option<Zero> {
+    if !node.has(slot) {
+        return Some(Zero::Known(0));
+    }
+    match node.constant(slot) {
+        Some(constant) => {
+            let numbers = tensor::to_i64(constant).ok()?;
+            let first = *numbers.first()?;
+            numbers.iter().all(|number| *number == first).then_some(Zero::Known(first))
+        }
+        None => node.shape(slot).is_ok_and(|shape| shape.iter().all(Extent::is_one)).then_some(Zero::Slot(slot)),
     }
 }

@@ -108,7 +108,7 @@ fn scaled(node: &NodeView, scales: &[(usize, f32)], crops: bool) -> Refused<Sign
             let result = match extent.value() {
                 // The standard multiplies in single precision and rounds down.
                 Some(n) => Extent::known((n as f32 * scale).floor() as i64),
-                None => node.symbolic(|s| s.computed(&format!("scale{scale}"), &[extent])),
+                None => node.symbolic(|s| s.rounded(&extent, *scale, "scale")),
             };
             changed.push((*axis, result));
         }

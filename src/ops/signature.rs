@@ -69,6 +69,18 @@ pub struct Signature {
     pub quantisation: Option<[usize; 2]>,
     /// Input slots of a body, and axes of them, that the body does not return as they were; `None` = not even the rank.
     pub changing: Vec<(usize, Option<usize>)>,
+    /// What stands for zero in computed inputs over which the operator sums: (input slot, the stored number). An input
+    /// that is not listed holds plain numbers.
+    pub zeros: Vec<(usize, Zero)>,
+}
+
+/// The stored number that stands for zero in a quantised tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zero {
+    /// A number known before the model runs.
+    Known(i64),
+    /// What the scalar in this input slot holds.
+    Slot(usize),
 }
 
 impl Signature {

@@ -116,6 +116,10 @@ impl Added {
                 self.operand(graph, id, proto, *slot, dims, values, names)?;
             }
             Edit::Scalar(slot, value) => self.operand(graph, id, proto, *slot, Vec::new(), &[*value], names)?,
+            Edit::Floats(slot, dims, values) => {
+                let name = Self::point(proto, *slot, &format!("{}_input{slot}", node.label()), names);
+                self.constants.push(tensor::from_f32(&name, dims, values));
+            }
             Edit::Entries(slot, entries) => self.entries(graph, id, proto, *slot, entries, after, names)?,
             Edit::Remove(name) => proto.attribute.retain(|a| a.name() != *name),
             Edit::Scale(slot, factor) => {
@@ -154,13 +158,19 @@ impl Added {
         let data_type = old.map_or(DataType::Int64, |v| integer_type(graph, v));
         let base =
             old.map_or_else(|| format!("{}_input{slot}", graph.node(id).label()), |v| graph.value(v).name.to_owned());
-        let name = names.fresh(&base);
+        let name = Self::point(proto, slot, &base, names);
         self.constants.push(integers(&name, data_type, dims, values)?);
+        Ok(())
+    }
+
+    /// Points input `slot` to a name like `base` that is new, and gives the name.
+    fn point(proto: &mut NodeProto, slot: usize, base: &str, names: &mut Names) -> String {
+        let name = names.fresh(base);
         while proto.input.len() <= slot {
             proto.input.push(String::new());
         }
-        proto.input[slot] = name;
-        Ok(())
+        proto.input[slot].clone_from(&name);
+        name
     }
 
     /// Overrides entries of a vector computed when the model runs.

@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::axes::{Expr, Extent};
-use crate::coupling::Coupling;
+use crate::coupling::{Coupling, StoredZero};
 use crate::graph::{Graph, MAIN, Passage, Source, ValueId};
-use crate::kept::{Indices, Kept, KeptAxes};
+use crate::kept::{Indices, Kept, KeptAxes, Zero};
 use crate::proto::Output;
 
 /// A rewritten model and what was done to it.
@@ -133,6 +133,12 @@ impl Shrunk {
                         };
                         kept.extents.insert(key.clone(), axes.iter().zip(&before).map(extent).collect());
                     }
+                    let zero = match coupling.zeros[id.0 as usize] {
+                        None | Some(StoredZero::Known(0)) => None,
+                        Some(StoredZero::Known(number)) => Some(Zero::Number(number)),
+                        Some(StoredZero::Computed(id)) => Some(Zero::Activation(graph.value(id).name.to_owned())),
+                    };
+                    kept.zeros.extend(zero.map(|zero| (key.clone(), zero)));
                     kept.activations.insert(key, axes.clone());
                 }
             } else if !value.readers.is_empty() {

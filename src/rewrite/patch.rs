@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::Shrunk;
 use super::after::{After, constant_integers};
-use crate::axes::Extent;
+use crate::axes::{Extent, Symbols};
 use crate::coupling::Coupling;
 use crate::graph::{Graph, NodeId};
 use crate::kept::Indices;
@@ -65,7 +65,7 @@ fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: 
         let Some(value) = node.inputs.get(*slot).copied().flatten() else { continue };
         let before = coupling.integers[value.0 as usize].as_ref();
         let now = after.integers[value.0 as usize].as_ref();
-        edits.extend(before.and_then(|before| freeze(*slot, before, now)));
+        edits.extend(before.and_then(|before| freeze(*slot, before, now, &coupling.symbols.borrow())));
     }
     let is_frozen = !edits.is_empty();
     if let Some(row) = row {
@@ -105,7 +105,12 @@ fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: 
 }
 
 /// The edit that gives a reader the old value of an input whose entries changed.
-fn freeze(slot: usize, before: &Integers, after: Option<&Integers>) -> Option<Edit> {
+fn freeze(slot: usize, before: &Integers, after: Option<&Integers>, symbols: &Symbols) -> Option<Edit> {
+    let floats: Option<Vec<f32>> = before.values.iter().map(|v| symbols.as_float(v.as_ref()?)).collect();
+    if let Some(floats) = floats.filter(|floats| !floats.is_empty()) {
+        let dims = before.dims.iter().map(|d| i64::try_from(*d).ok()).collect::<Option<_>>()?;
+        return Some(Edit::Floats(slot, dims, floats));
+    }
     if let Some(all) = before.known() {
         return Some(if before.dims.is_empty() {
             Edit::Scalar(slot, *all.first()?)

@@ -4,7 +4,8 @@
 //! its own name from a `Where(mask, value, 0)`, so that every consumer, captures of nested graphs included, reads the
 //! masked value and nothing else changes. `Where` and not a product with the mask, because NaN or infinity in a removed
 //! channel would survive a product. Integer constants stay as they are: a zero there need not mean zero (zero points,
-//! indices, shapes), and what is computed from them is masked as an activation anyway.
+//! indices, shapes), and what is computed from them is masked as an activation anyway. A quantised activation gets the
+//! stored number that stands for zero, where the kept indices come with one.
 //!
 //! Masks and zeros are `Constant` nodes, not initializers: before IR version 4 initializers must be listed as inputs.
 //! `Where` exists since opset 9; before that a product, or `And` for bool, has to do.
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::constants::{element, element_size, extents, for_each_body_mut, for_each_constant_mut, remaining, walk};
 use crate::engine::ElementType;
-use crate::kept::{Kept, KeptAxes};
+use crate::kept::{Kept, KeptAxes, Zero};
 use crate::proto::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto};
 use crate::{Error, Result};
 
@@ -136,9 +137,21 @@ impl Masks<'_> {
             let data = mask.iter().flat_map(|keeps| one_or_zero(mask_element, *keeps)).collect::<Vec<u8>>();
             nodes.push(constant(&mask_name, mask_element, dims, data));
             let (operator, inputs) = if self.opset >= 9 {
-                let zero_name = self.fresh(&format!("{name}/zero_{axis}"));
-                nodes.push(constant(&zero_name, *element, vec![], one_or_zero(*element, false)));
+                let zero_name = match self.kept.zeros.get(key) {
+                    Some(Zero::Activation(zero)) => zero.clone(),
+                    other => {
+                        let zero_name = self.fresh(&format!("{name}/zero_{axis}"));
+                        let data = match other {
+                            Some(Zero::Number(number)) => integer(*element, *number)?,
+                            _ => one_or_zero(*element, false),
+                        };
+                        nodes.push(constant(&zero_name, *element, vec![], data));
+                        zero_name
+                    }
+                };
                 ("Where", vec![mask_name, value, zero_name])
+            } else if self.kept.zeros.contains_key(key) {
+                return Err(Error::verification("a zero point before operator set 9 is not understood"));
             } else {
                 (if by_product { "Mul" } else { "And" }, vec![value, mask_name])
             };
@@ -183,6 +196,18 @@ fn one_or_zero(element: ElementType, one: bool) -> Vec<u8> {
         (true, ElementType::Bfloat16) => half::bf16::ONE.to_le_bytes().to_vec(),
         (true, _) => 1u64.to_le_bytes().into_iter().take(size).collect(),
     }
+}
+
+/// The bytes of an integer.
+fn integer(element: ElementType, number: i64) -> Result<Vec<u8>> {
+    let size = match element {
+        ElementType::Int8 | ElementType::Uint8 => 1,
+        ElementType::Int16 | ElementType::Uint16 => 2,
+        ElementType::Int32 | ElementType::Uint32 => 4,
+        ElementType::Int64 | ElementType::Uint64 => 8,
+        _ => return Err(Error::verification("a value that is no integer has a zero point")),
+    };
+    Ok(number.to_le_bytes().into_iter().take(size).collect())
 }
 
 pub(super) fn constant(name: &str, element: ElementType, dims: Vec<i64>, data: Vec<u8>) -> NodeProto {
