@@ -111,8 +111,8 @@ fn open(model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> TractRes
 /// What LSTM, GRU and RNN use in each direction unless told otherwise.
 const DEFAULT_ACTIVATIONS: [&[&str]; 3] = [&["Sigmoid", "Tanh", "Tanh"], &["Sigmoid", "Tanh"], &["Tanh"]];
 
-/// An attribute that tract 0.23 reads over: recurrent cells that run backwards only, clip, or use functions of their own.
-/// Both models would be misread alike, and equality would mean nothing.
+/// An attribute that tract 0.23 reads over: recurrent cells that run backwards only, clip, or use functions of their own;
+/// pictures with channels last, because tract knows operators by their names and not by their domains. Both models would be misread alike, and equality would mean nothing.
 fn ignored(node: &NodeProto) -> Option<(&str, &str)> {
     let attribute = node.attribute.iter().find(|a| match a.name() {
         "direction" => a.s() == b"reverse",
@@ -122,6 +122,7 @@ fn ignored(node: &NodeProto) -> Option<(&str, &str)> {
                 && a.strings.iter().map(Vec::as_slice).eq(repeated.take(a.strings.len()))
         }),
         "clip" => a.f() != 0.0,
+        "channels_last" => a.i() != 0,
         _ => false,
     })?;
     Some((if node.name().is_empty() { node.output.first()? } else { node.name() }, attribute.name()))

@@ -63,6 +63,17 @@ pub fn find(graph: &Graph, coupling: &Coupling, tasks: &Tasks) -> Vec<Group> {
             }
         }
     }
+    // What one operator computes and sums over inside, such as the hidden units of experts, shows in its constants only.
+    let mut inside: BTreeMap<(NodeId, Expr), ValueId> = BTreeMap::new();
+    for reading in &coupling.readings {
+        let axes = coupling.axes[reading.value.0 as usize].iter().flatten();
+        for atom in axes.flat_map(|axis| space.atoms(*axis)) {
+            let other = inside.insert((reading.node, atom), reading.value);
+            if other.is_some_and(|other| other != reading.value) {
+                alive.insert(atom);
+            }
+        }
+    }
     let approximate: BTreeSet<Expr> = coupling.approximate.iter().flat_map(|(_, axis, _)| space.atoms(*axis)).collect();
     let mut groups: Vec<Group> = Vec::new();
     let mut index: BTreeMap<Expr, usize> = BTreeMap::new();

@@ -228,7 +228,7 @@ impl RotaryEmbedding {
 }
 
 /// Says which letters are heads and which are what is inside them; the rules above agree on their names.
-fn with_parts(signature: Signature) -> Signature {
+pub(super) fn with_parts(signature: Signature) -> Signature {
     signature.with_part(Part::Heads, &["H", "K", "Q"]).with_part(Part::HeadDimensions, &["D", "d", "E"])
 }
 

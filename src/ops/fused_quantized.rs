@@ -3,7 +3,7 @@
 //! Spec: <https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md>. The axes are those of the plain
 //! operator on (stored - zero point) × scale; what is said of zero points in `quantized` holds here.
 
-use super::attention::{ProjectedAttention, has_scale, positive, quotient};
+use super::attention::{ProjectedAttention, has_scale, positive, quotient, with_parts};
 use super::matmul::{Gemm, MatMul, product};
 use super::quantized::contract;
 use super::{Change, Edit, NodeView, Refusal, Refused, Rule, Signature, Term};
@@ -104,7 +104,7 @@ impl Rule for QuantizedAttention {
         signature.inputs.truncate(node.input_count());
         let contracted = signature.inputs.first().cloned().flatten().and_then(|x| x.last().cloned());
         contract(node, &mut signature, &[(0, 6), (1, 7)], contracted.as_ref());
-        Ok(signature)
+        Ok(with_parts(signature))
     }
 
     fn patch(&self, before: &NodeView, change: &Change) -> Refused<Vec<Edit>> {

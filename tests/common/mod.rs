@@ -3,6 +3,7 @@
 
 pub mod fixtures;
 pub mod program;
+pub mod random_blocks;
 pub mod random_graph;
 
 /// Says on the terminal that something is not tested here, past the harness, which hides what passing tests print.

@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use super::random_blocks as blocks;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -28,15 +29,16 @@ impl Random {
     }
 }
 
+/// A value of the model under construction.
 #[derive(Clone)]
-struct Tensor {
-    name: String,
-    dims: Vec<usize>,
+pub struct Tensor {
+    pub name: String,
+    pub dims: Vec<usize>,
 }
 
 /// A model under construction.
-struct Builder {
-    random: Random,
+pub struct Builder {
+    pub random: Random,
     text: String,
     count: usize,
     values: Vec<Tensor>,
@@ -69,11 +71,20 @@ pub fn model(seed: u64) -> String {
 const FLAG: &str = "flag";
 
 impl Builder {
-    fn emit(&mut self, call: &str, dims: Vec<usize>) -> Tensor {
+    /// Adds a call; `dims` may be empty where nobody asks for them.
+    pub fn emit(&mut self, call: &str, dims: Vec<usize>) -> Tensor {
         self.count += 1;
         let name = format!("v{}", self.count);
         writeln!(self.text, "{name} = {call}").unwrap();
         Tensor { name, dims }
+    }
+
+    /// Both halves of the channels.
+    pub fn halves(&mut self, name: &str) -> (String, String) {
+        self.count += 2;
+        let (a, b) = (format!("v{}", self.count - 1), format!("v{}", self.count));
+        writeln!(self.text, "{a}, {b} = Split({name}, axis=1)").unwrap();
+        (a, b)
     }
 
     fn any(&mut self) -> Tensor {
@@ -84,7 +95,7 @@ impl Builder {
     }
 
     /// A weight: new, or one of the same shape that is used elsewhere already.
-    fn weight(&mut self, dims: &[usize]) -> String {
+    pub fn weight(&mut self, dims: &[usize]) -> String {
         let same: Vec<String> = self.weights.iter().filter(|(_, d)| d == dims).map(|(n, _)| n.clone()).collect();
         if !same.is_empty() && self.random.below(4) == 0 {
             return self.random.pick(&same);
@@ -96,7 +107,8 @@ impl Builder {
         format!("{name}[{}]", list.join(","))
     }
 
-    fn fresh(&mut self, kind: &str, n: usize) -> String {
+    /// A new vector.
+    pub fn fresh(&mut self, kind: &str, n: usize) -> String {
         self.count += 1;
         format!("{kind}{}[{n}]", self.count)
     }
@@ -142,7 +154,8 @@ impl Builder {
         self.rescaled(y, channels)
     }
 
-    fn rescaled(&mut self, y: Tensor, fan_in: usize) -> Tensor {
+    /// Brought to about the variance that its inputs had.
+    pub fn rescaled(&mut self, y: Tensor, fan_in: usize) -> Tensor {
         let scale = 1.5 / (fan_in as f64).sqrt();
         self.emit(&format!("Mul({}, <{scale:.4}>)", y.name), y.dims)
     }
@@ -154,7 +167,11 @@ impl Builder {
         let name = x.name.clone();
         let same = x.dims.clone();
         let divisors: Vec<usize> = (2..c).filter(|d| c.is_multiple_of(*d)).collect();
-        let y = match self.random.below(39) {
+        let y = match self.random.below(54) {
+            39..=53 => match blocks::block(self, &x, &batch) {
+                Some(y) => y,
+                None => return,
+            },
             0..=3 | 30..=35 => self.conv(&x, 1, dynamic),
             37 | 38 => self.branches(&x),
             4 => self.conv(&x, c, dynamic),
