@@ -65,7 +65,7 @@ pub fn parse(text: &str) -> Result<ModelProto> {
             close(closed, open.last_mut().ok_or_else(wrong)?, &mut model).ok_or_else(wrong)?;
         } else if let Some(head) = line.strip_suffix('{') {
             let kind = match head.strip_prefix("function ") {
-                Some(head) => Kind::Function(function(head.trim()).ok_or_else(wrong)?),
+                Some(head) => Kind::Function(Box::new(function(head.trim()).ok_or_else(wrong)?)),
                 None => Kind::Body(head.trim().to_owned()),
             };
             open.push(Open { graph: graph(head.trim()), kind });
@@ -100,7 +100,7 @@ enum Kind {
     Main,
     /// A body, by the name of its attribute.
     Body(String),
-    Function(FunctionProto),
+    Function(Box<FunctionProto>),
 }
 
 fn graph(name: &str) -> GraphProto {
@@ -129,7 +129,7 @@ fn close(closed: Open, outer: &mut Open, model: &mut ModelProto) -> Option<()> {
                 ..Default::default()
             };
             function.node = closed.graph.initializer.into_iter().map(constant).chain(closed.graph.node).collect();
-            model.functions.push(function);
+            model.functions.push(*function);
         }
     }
     Some(())

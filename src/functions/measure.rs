@@ -67,7 +67,7 @@ impl Measures {
         let versions: HashMap<&str, i64> =
             model.opset_import.iter().map(|o| (plain(o.domain()), o.version())).collect();
         for function in &model.functions {
-            measures.measure(function, functions, &versions, 0);
+            measures.measure(function, functions, 0);
         }
         // Domains of the functions that can be followed, each with the version that all of them agree on.
         let mut seen: HashMap<&str, i64> = versions;
@@ -96,7 +96,7 @@ impl Measures {
     }
 
     /// Operator sets that functions need and the model does not import.
-    pub(super) fn missing_imports(&self, _model: &ModelProto) -> Vec<OperatorSetIdProto> {
+    pub(super) fn missing_imports(&self) -> Vec<OperatorSetIdProto> {
         self.missing.clone()
     }
 
@@ -104,7 +104,6 @@ impl Measures {
         &mut self,
         function: &FunctionProto,
         functions: &HashMap<Key<'_>, &FunctionProto>,
-        versions: &HashMap<&str, i64>,
         depth: usize,
     ) -> Option<(usize, usize)> {
         let id = owned(key(function.domain(), function.name(), function.overload()));
@@ -121,8 +120,7 @@ impl Measures {
         });
         let mut measured = Some((function.node.iter().map(cost).fold(0usize, usize::saturating_add), 0));
         for called in inner {
-            let (Some((cost, height)), Some((c, h))) = (measured, self.measure(called, functions, versions, depth + 1))
-            else {
+            let (Some((cost, height)), Some((c, h))) = (measured, self.measure(called, functions, depth + 1)) else {
                 measured = None;
                 break;
             };

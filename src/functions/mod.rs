@@ -57,7 +57,7 @@ pub fn inline(model: &ModelProto) -> Inlined<'_> {
     if calls.is_empty() {
         return untouched;
     }
-    target.opset_import.extend(measures.missing_imports(model));
+    target.opset_import.extend(measures.missing_imports());
     Inlined { model: Cow::Owned(target), calls, original: model }
 }
 
