@@ -7,7 +7,7 @@
 //! weight makes or contracts by itself (that weight would otherwise stay whole), else the innermost. Where the user asks
 //! for heads to shrink, for their dimensions, or for both, one factor of each kind does.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeSet;
 
 use super::{AllocateConfig, Held, Plan, kept_count};
@@ -36,7 +36,10 @@ pub(super) fn hold(coupling: &Coupling, groups: &[Group], config: &AllocateConfi
     // Decided on what the user holds alone, so that the order of the nestings does not matter.
     let held: BTreeSet<usize> = plan.held.keys().copied().collect();
     let mut shrinking: BTreeSet<usize> = BTreeSet::new();
-    for factors in nestings(coupling, groups) {
+    let mut nestings = nestings(coupling, groups);
+    // The longest first: (K Q) alone says less of what should shrink than (K Q D), of which it is a part.
+    nestings.sort_by_key(|factors| Reverse(factors.len()));
+    for factors in nestings {
         let is = |factor: &[usize], part: Part| factor.iter().any(|g| groups[*g].part == Some(part));
         let open = |held: &dyn Fn(usize) -> bool| -> Vec<&Vec<usize>> {
             factors.iter().filter(|factor| factor.iter().any(|g| !held(*g))).collect()

@@ -16,8 +16,9 @@
 //! Where the user allowed nodes to approximate, M is M with those nodes taking their statistics over what remains; what
 //! that does to the outputs is measured against the dense model and reported as drift.
 //!
-//! Invariants: but for those nodes (`statistics`), nothing here knows what operators mean, how channels are coupled or how a model is rewritten; the kept
-//! indices are the only fact shared with those who prune, so that their mistakes cannot be repeated here.
+//! Invariants: but for those nodes (`statistics`), nothing here knows what operators mean, how channels are coupled or how
+//! a model is rewritten; the kept indices and the names of those nodes are the only facts shared with those who prune, so
+//! that their mistakes cannot be repeated here.
 
 mod compare;
 mod constants;
