@@ -36,10 +36,7 @@ pub(super) fn hold(coupling: &Coupling, groups: &[Group], config: &AllocateConfi
     // Decided on what the user holds alone, so that the order of the nestings does not matter.
     let held: BTreeSet<usize> = plan.held.keys().copied().collect();
     let mut shrinking: BTreeSet<usize> = BTreeSet::new();
-    let mut nestings = nestings(coupling, groups);
-    // Where there is less to choose from, the choice comes first.
-    nestings.sort_by_key(Vec::len);
-    for factors in nestings {
+    for factors in nestings(coupling, groups) {
         let is = |factor: &[usize], part: Part| factor.iter().any(|g| groups[*g].part == Some(part));
         let open = |held: &dyn Fn(usize) -> bool| -> Vec<&Vec<usize>> {
             factors.iter().filter(|factor| factor.iter().any(|g| !held(*g))).collect()
