@@ -4,14 +4,14 @@
 //! itself, because either is a set of atoms with a mask of its own, so all at once are exact, too. Shrinking all of them
 //! removes more than was asked for, so by default one does: the one that shrinks another nesting already, else the one
 //! that comes nearest to the fraction asked for, else one that is exact before one that approximates, else one that some
-//! weight makes or contracts by itself (that weight would otherwise stay whole), else the innermost. Where the user asks
+//! weight or table holds by itself (it would otherwise stay whole), else the innermost. Where the user asks
 //! for heads to shrink, for their dimensions, or for both, one factor of each kind does.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeSet;
 
 use super::{AllocateConfig, Held, Plan, kept_count};
-use crate::coupling::{Coupling, Role};
+use crate::coupling::Coupling;
 use crate::groups::{Group, nestings};
 use crate::ops::Part;
 
@@ -85,11 +85,14 @@ fn error(groups: &[Group], config: &AllocateConfig, factor: &[usize]) -> f64 {
     (kept as f64 / all.max(1) as f64 - (1.0 - config.ratio)).abs()
 }
 
-/// True if the group is a whole axis, or a whole part of one, of a weight that makes or contracts its channels.
+/// True if the group is an axis, or a part of one, of a weight or a table without being nested there.
 fn alone(coupling: &Coupling, group: &Group) -> bool {
     let space = &coupling.space;
-    group.members.iter().filter(|m| matches!(m.role, Role::Produced | Role::Contracted)).any(|member| {
-        let axis = coupling.axes[member.value.0 as usize].as_ref().and_then(|axes| axes.get(member.axis));
+    group.members.iter().any(|member| {
+        let axes = coupling.axes[member.value.0 as usize].as_deref().unwrap_or_default();
+        // Vectors of one number per channel are no loss.
+        let is_table = axes.iter().filter(|axis| !space.extent(**axis).is_one()).count() > 1;
+        let axis = axes.get(member.axis).filter(|_| is_table);
         axis.is_some_and(|axis| space.terms(*axis).iter().any(|term| space.resolve(*term) == group.atom))
     })
 }

@@ -128,15 +128,19 @@ fn name(graph: &Graph, groups: &mut [Group]) {
 }
 
 /// The nestings in which more than one factor may shrink: each entry lists the free groups factor by factor, outermost
-/// first. Shrinking all of them at once would remove more than was asked for. Heads and head dimensions on axes of their own
+/// first. Those of weights come before those of values alone, and shorter ones before longer ones: the size of a weight
+/// is what counts, and where there is less to choose from, the choice comes first. Shrinking all of them at once would remove more than was asked for. Heads and head dimensions on axes of their own
 /// count as nested, as they are where a weight has them on one.
 pub fn nestings(coupling: &Coupling, groups: &[Group]) -> Vec<Vec<Vec<usize>>> {
     let space = &coupling.space;
     let index: BTreeMap<Expr, usize> =
         groups.iter().enumerate().filter(|(_, g)| g.lock.is_none()).map(|(i, g)| (g.atom, i)).collect();
+    let weights = coupling.readings.iter().map(|reading| &coupling.axes[reading.value.0 as usize]);
+    let axes = weights.map(|axes| (axes, false)).chain(coupling.axes.iter().map(|axes| (axes, true)));
     let mut seen: BTreeSet<Expr> = BTreeSet::new();
-    let mut nestings: BTreeSet<Vec<Vec<usize>>> = BTreeSet::new();
-    for axis in coupling.axes.iter().flatten().flatten() {
+    // The nestings, and whether values alone have them.
+    let mut nestings: BTreeMap<Vec<Vec<usize>>, bool> = BTreeMap::new();
+    for (axis, of_values) in axes.flat_map(|(axes, v)| axes.iter().flatten().map(move |axis| (axis, v))) {
         let mut stack = vec![space.resolve(*axis)];
         while let Some(expr) = stack.pop() {
             if !seen.insert(expr) {
@@ -150,7 +154,7 @@ pub fn nestings(coupling: &Coupling, groups: &[Group]) -> Vec<Vec<Vec<usize>>> {
                     };
                     let free: Vec<Vec<usize>> = factors.iter().map(free).filter(|f| !f.is_empty()).collect();
                     if free.len() > 1 {
-                        nestings.insert(free);
+                        nestings.entry(free).or_insert(of_values);
                     }
                     stack.extend(factors);
                 }
@@ -169,8 +173,10 @@ pub fn nestings(coupling: &Coupling, groups: &[Group]) -> Vec<Vec<Vec<usize>>> {
         };
         let (heads, dimensions) = (alone(Part::Heads), alone(Part::HeadDimensions));
         if !heads.is_empty() && !dimensions.is_empty() {
-            nestings.insert([heads, dimensions].concat());
+            nestings.insert([heads, dimensions].concat(), false);
         }
     }
-    nestings.into_iter().collect()
+    let mut nestings: Vec<(Vec<Vec<usize>>, bool)> = nestings.into_iter().collect();
+    nestings.sort_by_key(|(factors, of_values)| (*of_values, factors.len()));
+    nestings.into_iter().map(|(factors, _)| factors).collect()
 }
