@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN     = target/run
 
 .DEFAULT_GOAL := help
-.PHONY: help run test update bench models-table proto docs fuzz
+.PHONY: help run test update bench bench-huge models-table proto docs fuzz
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ update: ## Rewrite expected texts, generated documents and the README's output a
 
 bench: ## Measure pruning beside cp, peak memory, and growth with the graph; fails if a limit is exceeded
 	$(CARGO) bench --bench pruning
+
+bench-huge: ## The same for a model of 3 GB with data files; needs 10 GB of disk and of memory, so CI leaves it out
+	$(CARGO) bench --bench pruning -- huge
 
 models-table: ## Check pruned real models in Python with ONNX Runtime (PYTHON=... with onnx, onnxruntime, numpy)
 	$(CARGO) build --release
