@@ -24,6 +24,7 @@ use crate::coupling::{Coupling, Rules};
 use crate::graph::Graph;
 use crate::groups::{self, Group};
 use crate::ops::rule_for;
+use crate::proto::Pages;
 use crate::proto::onnx::ModelProto;
 use crate::rewrite::{self, Rewritten};
 use crate::score::{self, ScoreInput};
@@ -73,6 +74,8 @@ pub struct Analysis<'m> {
     pub tasks: Tasks,
     /// The coupled channel groups.
     pub groups: Vec<Group>,
+    /// The files that the weights lie in, if they are to be given back while they are read; empty at first.
+    pub pages: Pages,
 }
 
 impl<'m> Analysis<'m> {
@@ -93,7 +96,7 @@ impl<'m> Analysis<'m> {
         let tasks = Tasks::of(&graph, tasks)?;
         let coupling = Coupling::with_rules(&graph, rules);
         let groups = groups::find(&graph, &coupling, &tasks);
-        Ok(Self { graph, coupling, tasks, groups })
+        Ok(Self { graph, coupling, tasks, groups, pages: Pages::default() })
     }
 
     /// One importance per channel of every group.
@@ -101,8 +104,13 @@ impl<'m> Analysis<'m> {
     /// # Errors
     /// An unknown criterion, a constant that cannot be read.
     pub fn score(&self, config: &PruneConfig) -> Result<Vec<Vec<f64>>> {
-        let input =
-            ScoreInput { graph: &self.graph, coupling: &self.coupling, groups: &self.groups, seed: config.seed };
+        let input = ScoreInput {
+            graph: &self.graph,
+            coupling: &self.coupling,
+            groups: &self.groups,
+            seed: config.seed,
+            pages: &self.pages,
+        };
         score::criterion(&config.criterion)?.criterion.score(&input)
     }
 
@@ -134,6 +142,8 @@ impl<'m> Analysis<'m> {
     /// # Errors
     /// A node that cannot be spelled any more.
     pub fn apply(&self, plan: &Plan) -> Result<Rewritten> {
-        rewrite::rewrite(&self.graph, &self.coupling, &plan.masks(&self.groups))
+        let mut rewritten = rewrite::rewrite(&self.graph, &self.coupling, &plan.masks(&self.groups))?;
+        rewritten.output.pages = self.pages.clone();
+        Ok(rewritten)
     }
 }

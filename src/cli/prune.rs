@@ -22,7 +22,8 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let file = console.stage("read", || proto::read(&arguments.input))?;
     check_data_files(arguments, &file)?;
     check_unknown_fields(arguments, &file, &console)?;
-    let analysis = console.stage("analyse", || Analysis::of(&file.model, &arguments.tasks.tasks))?;
+    let mut analysis = console.stage("analyse", || Analysis::of(&file.model, &arguments.tasks.tasks))?;
+    analysis.pages = file.pages.clone();
     let config = config(arguments);
     let plan = match &arguments.plan {
         Some(path) => console.stage("plan", || verify::read_plan(path, &file)?.plan(&analysis.groups))?,

@@ -20,7 +20,7 @@ use crate::axes::{Expr, Extent};
 use crate::coupling::Coupling;
 use crate::graph::{Graph, ValueId};
 use crate::kept::{Indices, Kept, KeptAxes};
-use crate::proto::Output;
+use crate::proto::{Output, Pages};
 
 /// A rewritten model and what was done to it.
 pub struct Rewritten {
@@ -54,7 +54,7 @@ pub fn rewrite(graph: &Graph, coupling: &Coupling, masks: &BTreeMap<Expr, Vec<bo
     }
     let (kept, divided) = shrunk.kept(graph);
     altered.extend(divided);
-    Ok(Rewritten { output: Output { model, slices }, kept, altered, macs: after.macs })
+    Ok(Rewritten { output: Output { model, slices, pages: Pages::default() }, kept, altered, macs: after.macs })
 }
 
 /// Which axes of which values got shorter.
