@@ -18,11 +18,13 @@
 //! # Ok::<(), onnx_mtprune::Error>(())
 //! ```
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::Result;
-use crate::allocate::{self, AllocateConfig, Plan, Rounding};
+use crate::allocate::{self, AllocateConfig, Held, Plan, Rounding};
 use crate::coupling::{Coupling, Rules};
-use crate::graph::Graph;
-use crate::groups::{self, Group};
+use crate::graph::{Graph, Pins, Place};
+use crate::groups::{self, Group, sharing};
 use crate::ops::rule_for;
 use crate::proto::Pages;
 use crate::proto::onnx::ModelProto;
@@ -87,16 +89,64 @@ impl<'m> Analysis<'m> {
         Self::with_rules(model, tasks, rule_for)
     }
 
+    /// As [`Analysis::of`], with shapes of graph inputs, by name, that the file leaves open.
+    ///
+    /// # Errors
+    /// As [`Analysis::of`]; shapes that contradict the file or each other.
+    pub fn pinned(
+        model: &'m ModelProto,
+        tasks: &[(String, Vec<String>)],
+        shapes: &BTreeMap<String, Vec<usize>>,
+    ) -> Result<Self> {
+        Self::with(model, tasks, rule_for, &Pins::of(model, shapes)?)
+    }
+
     /// As [`Analysis::of`], by other rules than the program's own.
     ///
     /// # Errors
     /// As [`Analysis::of`].
     pub fn with_rules(model: &'m ModelProto, tasks: &[(String, Vec<String>)], rules: Rules) -> Result<Self> {
-        let graph = Graph::new(model)?;
+        Self::with(model, tasks, rules, &Pins::default())
+    }
+
+    /// Constants whose readings do not fit together are divided between them if that promises a smaller file: all of
+    /// them, or else one of the first few.
+    fn with(model: &'m ModelProto, tasks: &[(String, Vec<String>)], rules: Rules, pins: &Pins) -> Result<Self> {
+        const ATTEMPTS: usize = 4;
+        let undivided = Self::dividing(model, tasks, rules, pins, &BTreeSet::new())?;
+        let disputed = sharing::disputed(&undivided.graph, &undivided.coupling);
+        if disputed.is_empty() {
+            return Ok(undivided);
+        }
+        let all = Self::dividing(model, tasks, rules, pins, &disputed)?;
+        let mut best = if all.bits_when_halved() < undivided.bits_when_halved() { all } else { undivided };
+        for place in disputed.iter().take(ATTEMPTS).filter(|_| best.graph.divided.is_empty() && disputed.len() > 1) {
+            let one = Self::dividing(model, tasks, rules, pins, &BTreeSet::from([*place]))?;
+            if one.bits_when_halved() < best.bits_when_halved() {
+                best = one;
+                break;
+            }
+        }
+        Ok(best)
+    }
+
+    fn dividing(
+        model: &'m ModelProto,
+        tasks: &[(String, Vec<String>)],
+        rules: Rules,
+        pins: &Pins,
+        divided: &BTreeSet<Place>,
+    ) -> Result<Self> {
+        let graph = Graph::dividing(model, divided)?;
         let tasks = Tasks::of(&graph, tasks)?;
-        let coupling = Coupling::with_rules(&graph, rules);
+        let coupling = Coupling::with_rules(&graph, rules, pins.clone());
         let groups = groups::find(&graph, &coupling, &tasks);
         Ok(Self { graph, coupling, tasks, groups, pages: Pages::default() })
+    }
+
+    /// What half of every group would leave of the constants.
+    fn bits_when_halved(&self) -> u128 {
+        sharing::constant_bits(&self.graph, &self.coupling, &sharing::halved(&self.groups))
     }
 
     /// One importance per channel of every group.
@@ -126,7 +176,20 @@ impl<'m> Analysis<'m> {
             max_ratio: config.max_ratio,
             protect: config.protect.clone(),
         };
-        allocate::uniform(&self.graph, &self.coupling, &self.groups, scores, &allocate)
+        let plan = allocate::uniform(&self.graph, &self.coupling, &self.groups, scores, &allocate)?;
+        Ok(if self.graph.divided.is_empty() { plan } else { self.without_growth(plan) })
+    }
+
+    /// Leaves the groups of divided constants whole where their copies would take more than what is removed.
+    fn without_growth(&self, plan: Plan) -> Plan {
+        let bits = |plan: &Plan| sharing::constant_bits(&self.graph, &self.coupling, &plan.masks(&self.groups));
+        let mut held = plan.clone();
+        for group in sharing::touching(&self.graph, &self.groups) {
+            if held.kept.get_mut(group).and_then(Option::take).is_some() {
+                held.held.insert(group, Held::Copies);
+            }
+        }
+        if bits(&held) < bits(&plan) { held } else { plan }
     }
 
     /// Scores and allocates.

@@ -40,6 +40,8 @@ pub enum Held {
     Protected(String),
     /// It is nested with another group of the same axes, which shrinks instead; its index.
     Nested(usize),
+    /// Readings of one constant would need copies of their own that take more than what is removed.
+    Copies,
 }
 
 /// What becomes of every group.

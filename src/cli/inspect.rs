@@ -12,7 +12,8 @@ use super::prune::input_row;
 pub(super) fn run(arguments: &InspectArguments) -> Result<()> {
     let mut console = Console::new(false, arguments.verbose);
     let file = console.stage("read", || proto::read(&arguments.model))?;
-    let analysis = console.stage("analyse", || Analysis::of(&file.model, &arguments.tasks.tasks))?;
+    let shapes = arguments.shapes.by_input();
+    let analysis = console.stage("analyse", || Analysis::pinned(&file.model, &arguments.tasks.tasks, &shapes))?;
     if let Some(name) = &arguments.explain {
         return console.print(&explain(&analysis, name)?);
     }

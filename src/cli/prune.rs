@@ -22,7 +22,8 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let file = console.stage("read", || proto::read(&arguments.input))?;
     check_data_files(arguments, &file)?;
     check_unknown_fields(arguments, &file, &console)?;
-    let mut analysis = console.stage("analyse", || Analysis::of(&file.model, &arguments.tasks.tasks))?;
+    let shapes = arguments.check.shapes.by_input();
+    let mut analysis = console.stage("analyse", || Analysis::pinned(&file.model, &arguments.tasks.tasks, &shapes))?;
     analysis.pages = file.pages.clone();
     let config = config(arguments);
     let plan = match &arguments.plan {

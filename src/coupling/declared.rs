@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::Coupling;
 use crate::axes::{Expr, Extent, LockId};
+use crate::graph::is_a_name;
 use crate::proto::onnx::{ModelProto, TypeProto, tensor_shape_proto::dimension, type_proto};
 
 /// The declared type of every tensor that has one.
@@ -26,22 +27,24 @@ impl Coupling {
         types: &HashMap<&str, &TypeProto>,
         lock: LockId,
     ) -> Option<Vec<Expr>> {
+        if let Some(pinned) = self.pins.input(name) {
+            let extents: Vec<Extent> = pinned.iter().map(|n| Extent::known(*n)).collect();
+            return Some(extents.into_iter().map(|extent| self.space.locked_atom(extent, lock)).collect());
+        }
         let Some(type_proto::Value::TensorType(tensor)) = types.get(name)?.value.as_ref() else { return None };
         let shape = tensor.shape.as_ref()?;
         let mut axes = Vec::with_capacity(shape.dim.len());
         for dim in &shape.dim {
             let extent = match &dim.value {
                 Some(dimension::Value::DimValue(n)) if *n > 0 => Extent::known(*n),
-                Some(dimension::Value::DimParam(name)) if is_a_name(name) => self.symbols.borrow_mut().named(name),
+                Some(dimension::Value::DimParam(name)) if is_a_name(name) => match self.pins.symbol(name) {
+                    Some(pinned) => Extent::known(pinned),
+                    None => self.symbols.borrow_mut().named(name),
+                },
                 _ => self.symbols.borrow_mut().fresh("?"),
             };
             axes.push(self.space.locked_atom(extent, lock));
         }
         Some(axes)
     }
-}
-
-/// Exporters write `?`, `-1` and the like for dimensions that have nothing in common.
-fn is_a_name(text: &str) -> bool {
-    text.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_') && !text.starts_with("unk__")
 }

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
 use crate::axes::{Expr, Extent, LockId, Space, Symbols};
-use crate::graph::{Graph, NodeId, Source, ValueId};
+use crate::graph::{Graph, NodeId, Pins, Source, ValueId};
 use crate::ops::{InputView, Integers, NodeView, Refusal, Row, Signature, rule_for};
 use crate::proto::onnx::TypeProto;
 use crate::proto::tensor;
@@ -67,6 +67,8 @@ pub type Rules = fn(&str, &str) -> Option<&'static Row>;
 pub struct Coupling {
     /// Where the rules come from.
     pub rules: Rules,
+    /// Shapes given for what the file leaves open.
+    pub pins: Pins,
     /// All axis expressions.
     pub space: Space,
     /// The symbols in their extents.
@@ -88,14 +90,15 @@ pub struct Coupling {
 impl Coupling {
     /// Couples all axes of the graph.
     pub fn of(graph: &Graph) -> Self {
-        Self::with_rules(graph, rule_for)
+        Self::with_rules(graph, rule_for, Pins::default())
     }
 
-    /// Couples all axes of the graph by other rules than the program's own.
-    pub fn with_rules(graph: &Graph, rules: Rules) -> Self {
+    /// Couples all axes of the graph by other rules than the program's own, and with the shapes that `pins` give.
+    pub fn with_rules(graph: &Graph, rules: Rules, pins: Pins) -> Self {
         let count = graph.values.len();
         let mut coupling = Coupling {
             rules,
+            pins,
             space: Space::default(),
             symbols: RefCell::default(),
             axes: vec![None; count],

@@ -4,7 +4,7 @@
 //! graph outputs exist. One pass over the nodes, with a name table; no step is quadratic.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use petgraph::algo::toposort;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -15,7 +15,7 @@ use super::{Constant, Graph, Node, NodeId, Place, Source, Value, ValueId};
 use crate::proto::onnx::{ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
 use crate::{Error, Result};
 
-pub(super) fn lower(model: &ModelProto) -> Result<Graph<'_>> {
+pub(super) fn lower<'m>(model: &'m ModelProto, divided: &BTreeSet<Place>) -> Result<Graph<'m>> {
     let graph = model.graph.as_ref().ok_or_else(|| Error::input("the model has no graph"))?;
     let opsets: HashMap<&str, i64> = model
         .opset_import
@@ -72,9 +72,9 @@ pub(super) fn lower(model: &ModelProto) -> Result<Graph<'_>> {
         builder.values[id.0 as usize].is_output = true;
         outputs.push(id);
     }
-    read_inputs(&mut builder, &mut nodes)?;
+    read_inputs(&mut builder, &mut nodes, divided)?;
     let (dependencies, order) = connect(&builder.values, &nodes)?;
-    Ok(Graph { model, nodes, values: builder.values, order, outputs, dependencies })
+    Ok(Graph { model, nodes, values: builder.values, order, outputs, dependencies, divided: divided.clone() })
 }
 
 struct Builder<'m> {
@@ -98,8 +98,8 @@ impl<'m> Builder<'m> {
     }
 }
 
-/// Resolves the inputs of all nodes and notes the readers; vectors get one value per reading.
-fn read_inputs<'m>(builder: &mut Builder<'m>, nodes: &mut [Node<'m>]) -> Result<()> {
+/// Resolves the inputs of all nodes and notes the readers; vectors and `divided` constants get one value per reading.
+fn read_inputs<'m>(builder: &mut Builder<'m>, nodes: &mut [Node<'m>], divided: &BTreeSet<Place>) -> Result<()> {
     for (index, node) in nodes.iter_mut().enumerate() {
         let id = NodeId(u32::try_from(index).unwrap_or(u32::MAX));
         node.input_count = node.proto.input.len();
@@ -115,8 +115,8 @@ fn read_inputs<'m>(builder: &mut Builder<'m>, nodes: &mut [Node<'m>]) -> Result<
             })?;
             let known = &builder.values[value.0 as usize];
             let own_reading = slot < node.input_count
-                && !known.readers.is_empty()
-                && known.constant().is_some_and(|c| is_vector(&c.tensor));
+                && (known.is_output || !known.readers.is_empty())
+                && known.constant().is_some_and(|c| is_vector(&c.tensor) || divided.contains(&c.place));
             if own_reading {
                 let source = known.source.clone();
                 value = builder.add(name, source);

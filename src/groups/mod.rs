@@ -6,6 +6,8 @@
 //! Invariants: groups are ordered by the first node that reads a member; every member's axis has the group's atom in
 //! its expression.
 
+pub mod sharing;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::axes::{Expr, LockId, Shape};

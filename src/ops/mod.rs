@@ -142,6 +142,9 @@ pub enum Edit {
     Scalar(usize, i64),
     /// Some entries of input `slot`, a vector computed when the model runs, are overridden: (index, value).
     Entries(usize, Vec<(usize, i64)>),
+    /// Some entries of input `slot`, a tensor of these dimensions computed when the model runs, are multiplied and divided:
+    /// (index, factor, divisor).
+    Ratios(usize, Vec<usize>, Vec<(usize, i64, i64)>),
     /// An attribute goes.
     Remove(&'static str),
     /// Output `slot` is multiplied by a factor.

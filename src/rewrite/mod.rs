@@ -49,7 +49,7 @@ pub fn rewrite(graph: &Graph, coupling: &Coupling, masks: &BTreeMap<Expr, Vec<bo
         let mut names = names::Names::of(graph.model);
         let readings = constants::slice(graph, &shrunk, &mut model, &mut slices, &mut names)?;
         edits::apply(graph, &after, &readings, &mut model, &mut names, &mut altered)?;
-        cleanup::declarations(graph, &shrunk, &mut model);
+        cleanup::declarations(graph, &shrunk, &readings, &mut model);
         cleanup::dead_constants(&mut model, &mut slices);
     }
     let (kept, divided) = shrunk.kept(graph);
@@ -118,7 +118,7 @@ impl Shrunk {
                 if let Some(axes) = axes {
                     kept.activations.insert(value.name.to_owned(), axes.clone());
                 }
-            } else if !value.readers.is_empty() {
+            } else if value.is_output || !value.readers.is_empty() {
                 // A reading that needs the whole constant counts as an empty list here.
                 let axes = axes.cloned().unwrap_or_default();
                 match kept.constants.get(value.name) {
