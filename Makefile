@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN     = target/run
 
 .DEFAULT_GOAL := help
-.PHONY: help run test update bench bench-huge models-table proto docs fuzz
+.PHONY: help run test update bench bench-huge models-table proto docs fuzz fuzz-files
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,3 +43,6 @@ docs: ## Build the documentation of the library
 fuzz: ## Run the randomised tests with many more cases (CASES=..., MUTATIONS=...)
 	CASES=$(or $(CASES),5000) $(CARGO) test --release --test random
 	MUTATIONS=$(or $(MUTATIONS),100000) $(CARGO) test --release --test mutations
+
+fuzz-files: ## Change whole files at random and put them through everything (MINUTES=...); SEED=... replays one case
+	MINUTES=$(or $(MINUTES),10) $(CARGO) test --release --test fuzz_files -- --nocapture

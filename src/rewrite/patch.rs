@@ -147,9 +147,19 @@ fn ratios(slot: usize, now: &Integers, wanted: &Integers) -> Option<Edit> {
         if from <= 0 || to <= 0 {
             return None;
         }
-        ratios.push((index, to, from));
+        // In lowest terms, so that the same cut is spelled alike whatever was pinned.
+        let common = greatest_common_divisor(to, from);
+        ratios.push((index, to / common, from / common));
     }
     Some(Edit::Ratios(slot, now.dims.clone(), ratios)).filter(|_| now.dims == wanted.dims)
+}
+
+/// Of two positive numbers.
+fn greatest_common_divisor(mut a: i64, mut b: i64) -> i64 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a.max(1)
 }
 
 /// The edit that gives a reader the old value of an input whose entries changed.
