@@ -151,27 +151,27 @@ fn changed_files_do_no_harm() {
     let (next, is_over) = (AtomicU64::new(first), AtomicBool::new(false));
     let ends = Mutex::new(Vec::new());
     let findings = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        scope.spawn(|| watch(&running, &is_over));
-        let work = |slot: &Mutex<Option<(u64, Instant)>>| {
-            loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                let is_done = time.map_or(seed >= first + 600, |time| start.elapsed() > time);
-                if is_done {
-                    break;
-                }
-                *slot.lock().unwrap() = Some((seed, Instant::now()));
-                let outcome = guarded(&corpus, seed);
-                *slot.lock().unwrap() = None;
-                match outcome {
-                    Ok(end) => ends.lock().unwrap().push(end),
-                    Err(what) => {
-                        println!("finding, SEED={seed}: {what}");
-                        findings.lock().unwrap().push(seed);
-                    }
+    let work = |slot: &Mutex<Option<(u64, Instant)>>| {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let is_done = time.map_or(seed >= first + 600, |time| start.elapsed() > time);
+            if is_done {
+                break;
+            }
+            *slot.lock().unwrap() = Some((seed, Instant::now()));
+            let outcome = guarded(&corpus, seed);
+            *slot.lock().unwrap() = None;
+            match outcome {
+                Ok(end) => ends.lock().unwrap().push(end),
+                Err(what) => {
+                    println!("finding, SEED={seed}: {what}");
+                    findings.lock().unwrap().push(seed);
                 }
             }
-        };
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| watch(&running, &is_over));
         let workers: Vec<_> = running.iter().map(|slot| scope.spawn(|| work(slot))).collect();
         workers.into_iter().for_each(|worker| worker.join().unwrap());
         is_over.store(true, Ordering::Relaxed);

@@ -93,7 +93,7 @@ fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: 
                 .node(node.label())
                 .help("protect its tensors with --protect, and please report the model")
         })?;
-        edits.extend(patched.into_iter().map(|edit| dynamic(graph, coupling, &after, node, edit)));
+        edits.extend(patched.into_iter().map(|edit| dynamic(graph, coupling, after, node, edit)));
         after.macs[index] = row.rule.macs(&view, &outputs_after);
         let evaluated = if is_frozen { None } else { row.rule.evaluate(&view) }.unwrap_or_default();
         for (slot, output) in node.outputs.iter().enumerate() {
