@@ -12,13 +12,22 @@ pub type Indices = Arc<[u32]>;
 /// The kept indices of one tensor, axis by axis (length = rank; `None` = the whole axis stays).
 pub type KeptAxes = Vec<Option<Indices>>;
 
-/// What remains of every tensor that gets smaller, keyed by tensor name.
+/// What remains of every tensor that gets smaller, keyed by tensor name; inside bodies by [`prefix`] and name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// Initializers and `Constant` outputs, by their name in the original model.
     pub constants: BTreeMap<String, KeptAxes>,
     /// Activations (outputs of nodes), by their name in the original model.
     pub activations: BTreeMap<String, KeptAxes>,
+    /// The original extents of the axes that get shorter, for activations inside bodies, where no engine can ask.
+    pub extents: BTreeMap<String, Vec<Option<u32>>>,
+}
+
+/// What stands before the names of tensors inside a body, so that bodies side by side may use one name: the prefix of
+/// the graph around it, the first output of the node that holds it, and the attribute and number under which it does.
+pub fn prefix(outer: &str, node_output: &str, attribute: &str, number: usize) -> String {
+    let number = if number == 0 { String::new() } else { number.to_string() };
+    format!("{outer}{node_output}.{attribute}{number}/")
 }
 
 impl Kept {

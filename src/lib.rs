@@ -5,6 +5,7 @@ pub mod axes;
 pub mod coupling;
 pub mod engine;
 pub mod error;
+pub mod functions;
 pub mod graph;
 pub mod groups;
 pub mod kept;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::allocate::Plan;
 use crate::groups::Group;
 use crate::kept::{Indices, Kept, KeptAxes};
+use crate::rewrite::Rewritten;
 use crate::{Error, Result};
 
 /// The only version so far.
@@ -33,8 +34,15 @@ pub struct PlanFile {
     pub activations: BTreeMap<String, Vec<Option<usize>>>,
     /// Index lists of activations.
     pub sets: Vec<Vec<u32>>,
+    /// The original extents of shortened axes, for activations inside bodies; absent where there are none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extents: BTreeMap<String, Vec<Option<u32>>>,
     /// Constants whose values follow from the cut: shapes, split sizes, indices.
     pub altered: BTreeSet<String>,
+    /// Nodes, by their first outputs, that take statistics over what remains: the cut is approximate there. Plans of
+    /// earlier versions have none.
+    #[serde(default)]
+    pub approximated: BTreeSet<String>,
 }
 
 /// One group of a plan.
@@ -51,7 +59,8 @@ pub struct PlannedGroup {
 
 impl PlanFile {
     /// The file of a plan and what it does to a model.
-    pub fn new(sha256: String, groups: &[Group], plan: &Plan, kept: &Kept, altered: &BTreeSet<String>) -> Self {
+    pub fn new(sha256: String, groups: &[Group], plan: &Plan, rewritten: &Rewritten) -> Self {
+        let kept = &rewritten.kept;
         let planned = groups.iter().zip(&plan.kept).filter_map(|(group, kept)| {
             Some(PlannedGroup { name: group.name.clone(), extent: group.extent, kept: kept.clone()? })
         });
@@ -76,7 +85,9 @@ impl PlanFile {
             initializers: kept.constants.iter().map(|(name, axes)| (name.clone(), lists(axes))).collect(),
             activations,
             sets,
-            altered: altered.clone(),
+            extents: kept.extents.clone(),
+            altered: rewritten.altered.clone(),
+            approximated: rewritten.approximated.clone(),
         }
     }
 
@@ -109,7 +120,7 @@ impl PlanFile {
     pub fn kept(&self) -> Result<Kept> {
         let sets: Vec<Indices> = self.sets.iter().map(|s| Arc::from(s.as_slice())).collect();
         let missing = || Error::input("the plan refers to an index list that it does not hold");
-        let mut kept = Kept::default();
+        let mut kept = Kept { extents: self.extents.clone(), ..Kept::default() };
         for (name, axes) in &self.activations {
             let axes: Result<KeptAxes> =
                 axes.iter().map(|a| a.map(|i| sets.get(i).cloned().ok_or_else(missing)).transpose()).collect();
@@ -122,7 +133,8 @@ impl PlanFile {
         Ok(kept)
     }
 
-    /// The plan for a model with these groups.
+    /// The plan for a model with these groups; if the plan approximates, they must be those found with approximations
+    /// allowed.
     ///
     /// # Errors
     /// A group that the model does not have, has with another extent or may not shrink; indices out of order or range.

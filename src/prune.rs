@@ -18,14 +18,13 @@
 //! # Ok::<(), onnx_mtprune::Error>(())
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::Result;
-use crate::allocate::{self, AllocateConfig, Held, Plan, Rounding};
-use crate::coupling::{Coupling, Rules};
-use crate::graph::{Graph, Pins, Place};
+use crate::allocate::{self, AllocateConfig, Choice, Held, Plan, Rounding};
+use crate::coupling::{self, Coupling};
+use crate::graph::{Graph, Place};
 use crate::groups::{self, Group, sharing};
-use crate::ops::rule_for;
 use crate::proto::Pages;
 use crate::proto::onnx::ModelProto;
 use crate::rewrite::{self, Rewritten};
@@ -47,6 +46,10 @@ pub struct PruneConfig {
     pub max_ratio: f64,
     /// Name patterns of nodes and tensors whose groups stay whole.
     pub protect: Vec<String>,
+    /// What becomes of whole heads of attention products; `None` chooses between them and `head_dims`.
+    pub heads: Option<Choice>,
+    /// What becomes of the dimensions inside their heads.
+    pub head_dims: Option<Choice>,
     /// The seed of everything random.
     pub seed: u64,
 }
@@ -60,6 +63,8 @@ impl Default for PruneConfig {
             min_channels: 1,
             max_ratio: 1.0,
             protect: Vec::new(),
+            heads: None,
+            head_dims: None,
             seed: 0,
         }
     }
@@ -86,45 +91,35 @@ impl<'m> Analysis<'m> {
     /// # Errors
     /// A graph that is not well formed, a task that names no output.
     pub fn of(model: &'m ModelProto, tasks: &[(String, Vec<String>)]) -> Result<Self> {
-        Self::with_rules(model, tasks, rule_for)
+        Self::with_options(model, tasks, &coupling::Options::default())
     }
 
-    /// As [`Analysis::of`], with shapes of graph inputs, by name, that the file leaves open.
-    ///
-    /// # Errors
-    /// As [`Analysis::of`]; shapes that contradict the file or each other.
-    pub fn pinned(
-        model: &'m ModelProto,
-        tasks: &[(String, Vec<String>)],
-        shapes: &BTreeMap<String, Vec<usize>>,
-    ) -> Result<Self> {
-        Self::with(model, tasks, rule_for, &Pins::of(model, shapes)?)
-    }
-
-    /// As [`Analysis::of`], by other rules than the program's own.
+    /// As [`Analysis::of`], in other ways than by default, for example with approximations allowed.
     ///
     /// # Errors
     /// As [`Analysis::of`].
-    pub fn with_rules(model: &'m ModelProto, tasks: &[(String, Vec<String>)], rules: Rules) -> Result<Self> {
-        Self::with(model, tasks, rules, &Pins::default())
-    }
-
-    /// Constants whose readings do not fit together are divided between them if that promises a smaller file: all of
-    /// them, or else one of the first few.
-    fn with(model: &'m ModelProto, tasks: &[(String, Vec<String>)], rules: Rules, pins: &Pins) -> Result<Self> {
+    pub fn with_options(
+        model: &'m ModelProto,
+        tasks: &[(String, Vec<String>)],
+        options: &coupling::Options,
+    ) -> Result<Self> {
+        // Constants whose readings do not fit together are divided between them if that promises a smaller file: all of
+        // them, or else one of the first few.
         const ATTEMPTS: usize = 4;
-        let undivided = Self::dividing(model, tasks, rules, pins, &BTreeSet::new())?;
+        let undivided = Self::dividing(model, tasks, options, &BTreeSet::new())?;
         let disputed = sharing::disputed(&undivided.graph, &undivided.coupling);
         if disputed.is_empty() {
             return Ok(undivided);
         }
-        let all = Self::dividing(model, tasks, rules, pins, &disputed)?;
+        let all = Self::dividing(model, tasks, options, &disputed)?;
         let mut best = if all.bits_when_halved() < undivided.bits_when_halved() { all } else { undivided };
-        for place in disputed.iter().take(ATTEMPTS).filter(|_| best.graph.divided.is_empty() && disputed.len() > 1) {
-            let one = Self::dividing(model, tasks, rules, pins, &BTreeSet::from([*place]))?;
+        for place in disputed.iter().take(ATTEMPTS).filter(|_| disputed.len() > 1) {
+            if !best.graph.divided.is_empty() {
+                break;
+            }
+            let one = Self::dividing(model, tasks, options, &BTreeSet::from([*place]))?;
             if one.bits_when_halved() < best.bits_when_halved() {
                 best = one;
-                break;
             }
         }
         Ok(best)
@@ -133,13 +128,12 @@ impl<'m> Analysis<'m> {
     fn dividing(
         model: &'m ModelProto,
         tasks: &[(String, Vec<String>)],
-        rules: Rules,
-        pins: &Pins,
+        options: &coupling::Options,
         divided: &BTreeSet<Place>,
     ) -> Result<Self> {
         let graph = Graph::dividing(model, divided)?;
         let tasks = Tasks::of(&graph, tasks)?;
-        let coupling = Coupling::with_rules(&graph, rules, pins.clone());
+        let coupling = Coupling::with_options(&graph, options);
         let groups = groups::find(&graph, &coupling, &tasks);
         Ok(Self { graph, coupling, tasks, groups, pages: Pages::default() })
     }
@@ -175,6 +169,8 @@ impl<'m> Analysis<'m> {
             min_channels: config.min_channels,
             max_ratio: config.max_ratio,
             protect: config.protect.clone(),
+            heads: config.heads,
+            head_dims: config.head_dims,
         };
         let plan = allocate::uniform(&self.graph, &self.coupling, &self.groups, scores, &allocate)?;
         Ok(if self.graph.divided.is_empty() { plan } else { self.without_growth(plan) })

@@ -10,18 +10,31 @@
 //! c = Mul(b, <0.5>)                     <..>: a float constant, a scalar if it is one number
 //! d, e = Split(c, axis=1)               several outputs
 //! f = com.microsoft.FastGelu(_, d)      `_` leaves an input or output out; a dotted prefix is the domain
+//! g = If(c)                             lines that end in `{` hold a body of the node above them
+//! then_branch {
+//!   h = Relu(f)
+//!   out h
+//! }
+//! function local.Block(x, w, @alpha=0.1) -> y {     a local function; `name=@alpha` refers to its attribute
+//!   y = local.Inner(x, w, slope=@alpha)
+//! }
 //! out f, e
 //! ```
 //!
+//! Constants become initializers of the graph they stand in; functions have none, so there they become `Constant` nodes.
+//!
 //! Invariants: parsing is deterministic; random values depend on the tensor's name alone and are never repeated, so
 //! that a wrong slice shows.
+
+use std::collections::BTreeSet;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::proto::onnx::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
-    ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto, type_proto,
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType,
+    tensor_shape_proto, type_proto,
 };
 use crate::{Error, Result};
 
@@ -31,7 +44,8 @@ use crate::{Error, Result};
 /// The line that is not understood.
 pub fn parse(text: &str) -> Result<ModelProto> {
     let mut model = ModelProto { ir_version: Some(8), ..Default::default() };
-    let mut graph = GraphProto { name: Some("text".to_owned()), ..Default::default() };
+    // The main graph, then the bodies and functions that are open, innermost last.
+    let mut open = vec![Open { graph: graph("text"), kind: Kind::Main }];
     let mut opset = 17;
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default().trim();
@@ -39,29 +53,116 @@ pub fn parse(text: &str) -> Result<ModelProto> {
             continue;
         }
         let wrong = || Error::input(format!("not understood: `{line}`"));
+        let top = open.last_mut().ok_or_else(wrong)?;
         if let Some(version) = line.strip_prefix("opset ") {
             opset = version.trim().parse().map_err(|_| wrong())?;
         } else if let Some(rest) = line.strip_prefix("in ") {
-            graph.input.push(input(rest).ok_or_else(wrong)?);
+            top.graph.input.push(input(rest).ok_or_else(wrong)?);
         } else if let Some(names) = line.strip_prefix("out ") {
-            graph.output.extend(names.split(',').map(|n| declaration(n.trim(), DataType::Float, None)));
+            top.graph.output.extend(names.split(',').map(|n| declaration(n.trim(), DataType::Float, None)));
+        } else if line == "}" {
+            let closed = open.pop().ok_or_else(wrong)?;
+            close(closed, open.last_mut().ok_or_else(wrong)?, &mut model).ok_or_else(wrong)?;
+        } else if let Some(head) = line.strip_suffix('{') {
+            let kind = match head.strip_prefix("function ") {
+                Some(head) => Kind::Function(function(head.trim()).ok_or_else(wrong)?),
+                None => Kind::Body(head.trim().to_owned()),
+            };
+            open.push(Open { graph: graph(head.trim()), kind });
         } else {
-            node(line, &mut graph).ok_or_else(wrong)?;
+            node(line, &mut top.graph).ok_or_else(wrong)?;
         }
     }
-    let mut domains: Vec<String> = graph.node.iter().map(|n| n.domain().to_owned()).collect();
-    domains.push(String::new());
-    domains.sort();
-    domains.dedup();
-    model.opset_import = domains
-        .into_iter()
-        .map(|domain| {
-            let version = if domain.is_empty() { opset } else { 1 };
-            OperatorSetIdProto { domain: Some(domain), version: Some(version) }
-        })
-        .collect();
-    model.graph = Some(graph);
+    let main = open.pop().filter(|last| open.is_empty() && matches!(last.kind, Kind::Main));
+    let main = main.ok_or_else(|| Error::input("a `}` is missing"))?.graph;
+    let mut imported = domains(&main.node);
+    imported.extend(model.functions.iter().flat_map(|f| domains(&f.node)));
+    imported.insert(String::new());
+    let imports = |domain: String| {
+        let version = if String::is_empty(&domain) { opset } else { 1 };
+        OperatorSetIdProto { domain: Some(domain), version: Some(version) }
+    };
+    model.opset_import = imported.into_iter().map(imports).collect();
+    for function in &mut model.functions {
+        function.opset_import.clone_from(&model.opset_import);
+    }
+    model.graph = Some(main);
     Ok(model)
+}
+
+/// What is being read.
+struct Open {
+    graph: GraphProto,
+    kind: Kind,
+}
+
+enum Kind {
+    Main,
+    /// A body, by the name of its attribute.
+    Body(String),
+    Function(FunctionProto),
+}
+
+fn graph(name: &str) -> GraphProto {
+    GraphProto { name: Some(name.to_owned()), ..Default::default() }
+}
+
+/// Puts a body into the node above it, or a function into the model.
+fn close(closed: Open, outer: &mut Open, model: &mut ModelProto) -> Option<()> {
+    match closed.kind {
+        Kind::Main => return None,
+        Kind::Body(name) => {
+            let kind = Some(AttributeType::Graph as i32);
+            let body = AttributeProto { name: Some(name), g: Some(closed.graph), r#type: kind, ..Default::default() };
+            outer.graph.node.last_mut()?.attribute.push(body);
+        }
+        Kind::Function(mut function) => {
+            let constant = |tensor: TensorProto| NodeProto {
+                op_type: Some("Constant".to_owned()),
+                output: vec![tensor.name().to_owned()],
+                attribute: vec![AttributeProto {
+                    name: Some("value".to_owned()),
+                    t: Some(tensor),
+                    r#type: Some(AttributeType::Tensor as i32),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            };
+            function.node = closed.graph.initializer.into_iter().map(constant).chain(closed.graph.node).collect();
+            model.functions.push(function);
+        }
+    }
+    Some(())
+}
+
+/// `domain.Name(input, …, @attribute, @attribute=default) -> output, …`
+fn function(head: &str) -> Option<FunctionProto> {
+    let (call, outputs) = head.split_once("->")?;
+    let (name, arguments) = call.trim().split_once('(')?;
+    let (domain, name) = name.rsplit_once('.')?;
+    let mut function = FunctionProto {
+        name: Some(name.to_owned()),
+        domain: Some(domain.to_owned()),
+        output: split(outputs),
+        ..Default::default()
+    };
+    for argument in split(arguments.strip_suffix(')')?) {
+        match (argument.strip_prefix('@'), argument.split_once('=')) {
+            (None, _) => function.input.push(argument),
+            (Some(name), None) => function.attribute.push(name.to_owned()),
+            (Some(_), Some((name, value))) => function.attribute_proto.push(attribute(name.strip_prefix('@')?, value)?),
+        }
+    }
+    Some(function)
+}
+
+/// The domains of all nodes, bodies included.
+fn domains(nodes: &[NodeProto]) -> BTreeSet<String> {
+    let mut found: BTreeSet<String> = nodes.iter().map(|n| n.domain().to_owned()).collect();
+    for inner in nodes.iter().flat_map(|n| &n.attribute).filter_map(|a| a.g.as_ref()) {
+        found.extend(domains(&inner.node));
+    }
+    found
 }
 
 /// A declaration without or with a shape; dimensions that are no numbers are `dim_param`s.
@@ -86,11 +187,19 @@ fn declaration(name: &str, data_type: DataType, dims: Option<&str>) -> ValueInfo
 }
 
 fn input(text: &str) -> Option<ValueInfoProto> {
-    let (head, dims) = text.split_once('[')?;
+    // A body may leave the shape of an input open.
+    let (head, dims) = text.split_once('[').map_or((text, None), |(head, dims)| (head, Some(dims)));
     let mut words = head.split_whitespace();
     let name = words.next()?;
     let data_type = words.next().map_or(Some(DataType::Float), type_called)?;
-    Some(declaration(name, data_type, Some(dims.strip_suffix(']')?)))
+    if words.next().is_some() {
+        return None;
+    }
+    let dims = match dims {
+        Some(dims) => Some(dims.strip_suffix(']')?),
+        None => None,
+    };
+    Some(declaration(name, data_type, dims))
 }
 
 fn type_called(name: &str) -> Option<DataType> {
@@ -209,6 +318,11 @@ fn random_values(name: &str, count: usize, data_type: Option<DataType>) -> Optio
 
 fn attribute(name: &str, value: &str) -> Option<AttributeProto> {
     let mut attribute = AttributeProto { name: Some(name.to_owned()), ..Default::default() };
+    if let Some(referred) = value.strip_prefix('@') {
+        // The type is whatever the function's attribute has.
+        attribute.ref_attr_name = Some(referred.to_owned());
+        return Some(attribute);
+    }
     let kind = if let Some(list) = value.strip_prefix('[').and_then(|v| v.strip_suffix(']')) {
         let items = split(list);
         if let Some(texts) = items.iter().map(|i| quoted(i)).collect::<Option<Vec<_>>>().filter(|t| !t.is_empty()) {
@@ -291,7 +405,7 @@ mod tests {
 
     #[test]
     fn what_is_no_model_is_refused() {
-        for text in ["x", "in x", "a = Conv", "in x [1] y"] {
+        for text in ["x", "in x [1", "a = Conv", "in x [1] y", "in x float y", "b {", "}"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -55,12 +55,14 @@ fn operators_are_listed() {
         "# Operators\n\n\
          Generated from the table `RULES` in [src/ops/table.rs](../src/ops/table.rs) by `make update`; do not edit.\n\n\
          An operator that is not listed is left as it is: every axis of its inputs and outputs stays whole, and the report\n\
-         says so. *May shrink* tells what the rule allows; whether it happens depends on what the axis is coupled with.\n\n\
-         | operator | what may shrink, what is locked |\n|---|---|\n",
+         says so. *May shrink* tells what the rule allows; whether it happens depends on what the axis is coupled with. What may\n\
+         shrink is exact: the result equals the masked original. The last column tells what is locked unless\n\
+         `--allow-approximate` is given, because statistics are taken over it.\n\n\
+         | operator | what may shrink exactly, what is locked | what may shrink approximately |\n|---|---|---|\n",
     );
     for row in RULES {
         let domain = if row.domain.is_empty() { String::new() } else { format!("{}.", row.domain) };
-        page += &format!("| {domain}{} | {} |\n", row.op_type, row.note);
+        page += &format!("| {domain}{} | {} | {} |\n", row.op_type, row.note, row.rule.approximate().unwrap_or("-"));
     }
     page += &format!("\n{} operators.\n", RULES.len());
     check("docs/operators.md", &page, str::to_owned);

@@ -7,6 +7,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Mutex;
@@ -15,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use common::random_graph::{Random, model as random_model};
 use common::structure::mutate;
-use onnx_mtprune::engine::Tract;
+use onnx_mtprune::engine::samples::random_feeds;
+use onnx_mtprune::engine::{Tract, Value, inputs, run_once};
+use onnx_mtprune::kept::Kept;
 use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::verify::{Outcome, VerifyOptions, verify};
@@ -24,6 +27,8 @@ use prost::Message;
 
 /// No case may take longer.
 const LIMIT: Duration = Duration::from_secs(60);
+/// The engine gets so long; some shapes send its symbolic arithmetic into exponential growth.
+const ENGINE: Duration = Duration::from_secs(20);
 /// No more memory may be in use, in kB.
 const MEMORY: u64 = 3 << 20;
 /// Files of more bytes are left out; analysis of big files is measured elsewhere.
@@ -37,6 +42,8 @@ enum End {
     Refused,
     Pruned,
     NotRun,
+    EngineHangs,
+    Rounding,
     Equal,
 }
 
@@ -100,24 +107,58 @@ fn run(corpus: &[ModelProto], seed: u64) -> Result<End, String> {
         return Ok(End::Pruned);
     }
     let options = VerifyOptions { seed, altered: rewritten.altered.clone(), ..Default::default() };
-    match verify(&model, &pruned, &rewritten.kept, &Tract, &options) {
+    // In a thread of its own, which is left behind when the engine does not come back.
+    let (send, receive) = std::sync::mpsc::channel();
+    let kept = rewritten.kept;
+    std::thread::spawn(move || send.send(catch_unwind(AssertUnwindSafe(|| judge(&model, &pruned, &kept, &options)))));
+    match receive.recv_timeout(ENGINE) {
+        Ok(Ok(judged)) => judged,
+        Ok(Err(cause)) => std::panic::resume_unwind(cause),
+        Err(_) => Ok(End::EngineHangs),
+    }
+}
+
+fn judge(model: &ModelProto, pruned: &ModelProto, kept: &Kept, options: &VerifyOptions) -> Result<End, String> {
+    match verify(model, pruned, kept, &Tract, options) {
         Err(e) if e.kind() == ErrorKind::Verification => Err(format!("not judged: {e}")),
         Err(_) => Ok(End::NotRun),
         Ok(verdict) => match verdict.outcome {
             Outcome::Passed => Ok(End::Equal),
-            Outcome::CannotRun { .. } => Ok(End::NotRun),
+            Outcome::CannotRun { .. } | Outcome::NotCompared { .. } => Ok(End::NotRun),
             Outcome::Failed { reason, first } => {
-                // Rounding: the worst difference is small, and other inputs differ less.
                 let worst = verdict.outputs.iter().map(|o| o.max_relative).fold(0.0, f64::max);
-                let again = worst < 1e-3
-                    && (1..4).any(|other| {
-                        let options = VerifyOptions { seed: seed + other * 1_000_003, ..options.clone() };
-                        verify(&model, &pruned, &rewritten.kept, &Tract, &options).is_ok_and(|v| v.passed())
-                    });
-                if again { Ok(End::Equal) } else { Err(format!("{reason} {first:?}")) }
+                let rounding = worst < 1e-2 && worst < 100.0 * sensitivity(pruned, options.seed);
+                if rounding { Ok(End::Rounding) } else { Err(format!("{reason} {first:?}")) }
             }
         },
     }
+}
+
+/// How much the outputs change, relative to their largest magnitude, when every input changes by about one rounding.
+fn sensitivity(model: &ModelProto, seed: u64) -> f64 {
+    let Ok(candidates) = inputs::input_shapes(model, &BTreeMap::new()) else { return 0.0 };
+    let wanted: Vec<String> = model.graph.iter().flat_map(|g| &g.output).map(|o| o.name().to_owned()).collect();
+    for facts in candidates {
+        let Ok(feeds) = random_feeds(&facts, seed) else { continue };
+        let nudged = feeds.iter().map(|(name, value)| match value {
+            Value::F32(array) => (name.clone(), Value::F32(array.mapv(|v| v * (1.0 + f32::EPSILON)))),
+            other => (name.clone(), other.clone()),
+        });
+        let nudged: Vec<(String, Value)> = nudged.collect();
+        let (Ok(a), Ok(b)) = (run_once(&Tract, model, &feeds, &wanted), run_once(&Tract, model, &nudged, &wanted))
+        else {
+            continue;
+        };
+        let pairs = a.iter().zip(&b).filter(|(a, b)| a.shape() == b.shape());
+        return pairs
+            .map(|(a, b)| {
+                let (a, b) = (a.to_f64(), b.to_f64());
+                let magnitude = a.iter().filter(|v| v.is_finite()).fold(1e-12, |m: f64, v| m.max(v.abs()));
+                a.iter().zip(&b).map(|(a, b)| (a - b).abs()).filter(|d| d.is_finite()).fold(0.0, f64::max) / magnitude
+            })
+            .fold(0.0, f64::max);
+    }
+    0.0
 }
 
 /// Runs a case; a panic is a finding.
@@ -180,16 +221,20 @@ fn changed_files_do_no_harm() {
     let (ends, findings) = (ends.into_inner().unwrap(), findings.into_inner().unwrap());
     let count = |end: End| ends.iter().filter(|e| **e == end).count();
     println!(
-        "{} files in {:.0?}: {} refused, {} pruned and not run, {} the engine cannot run, {} equal, {} findings",
+        "{} files in {:.0?}: {} refused, {} pruned and not run, {} the engine cannot run, {} it does not come back from, {} equal, {} equal but for rounding, {} findings",
         ends.len() + findings.len(),
         start.elapsed(),
         count(End::Refused),
         count(End::Pruned),
         count(End::NotRun),
+        count(End::EngineHangs),
         count(End::Equal),
+        count(End::Rounding),
         findings.len()
     );
     assert!(findings.is_empty(), "findings, to be replayed with SEED=: {findings:?}");
+    assert!(count(End::Rounding) * 500 <= ends.len() + 500, "more than rounding explains");
+    assert!(count(End::EngineHangs) * 200 <= ends.len() + 400, "the engine hangs too often to prove anything");
     assert!(count(End::Equal) * 8 > ends.len(), "too few files get through to prove anything");
 }
 

@@ -44,7 +44,7 @@ fn prune(path: &Path, ratio: f64, folder: &Path) -> (Vec<u8>, String) {
         let pruned = rewritten.output.materialise().unwrap();
         verdict = match verify(&file.model, &pruned, &rewritten.kept, &Tract, &options).unwrap().outcome {
             Outcome::Passed => "passed".to_owned(),
-            Outcome::CannotRun { reason } => format!("not run: {reason}"),
+            Outcome::CannotRun { reason } | Outcome::NotCompared { reason } => format!("not run: {reason}"),
             Outcome::Failed { reason, first } => panic!("{}: {reason} {first:?}", path.display()),
         };
     }

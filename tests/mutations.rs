@@ -10,9 +10,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use common::random_graph::{Random, model};
-use onnx_mtprune::proto::onnx::ModelProto;
+use onnx_mtprune::proto::onnx::{FunctionProto, GraphProto, ModelProto};
 use onnx_mtprune::prune::{Analysis, PruneConfig};
-use onnx_mtprune::{proto, text};
+use onnx_mtprune::{functions, proto, text};
 use prost::Message;
 use rayon::prelude::*;
 
@@ -30,10 +30,12 @@ enum Stage {
 
 fn run(bytes: Vec<u8>) -> Stage {
     let Ok(model) = proto::decode(bytes.into()) else { return Stage::Decode };
-    let Ok(analysis) = Analysis::of(&model, &[]) else { return Stage::Analyse };
+    let inlined = functions::inline(&model);
+    let Ok(analysis) = Analysis::of(&inlined.model, &[]) else { return Stage::Analyse };
     let config = PruneConfig { ratio: 0.5, ..Default::default() };
     let Ok(rewritten) = analysis.plan(&config).and_then(|plan| analysis.apply(&plan)) else { return Stage::Rewrite };
-    match rewritten.output.materialise() {
+    let folded = inlined.fold(&rewritten.output);
+    match folded.as_ref().unwrap_or(&rewritten.output).materialise() {
         Ok(model) => {
             assert!(!model.encode_to_vec().is_empty());
             Stage::Done
@@ -45,7 +47,7 @@ fn run(bytes: Vec<u8>) -> Stage {
 /// Small models of many kinds, as bytes.
 fn corpus() -> Vec<Vec<u8>> {
     let mut corpus: Vec<Vec<u8>> = (0..40).map(|seed| text::parse(&model(seed)).unwrap().encode_to_vec()).collect();
-    for folder in ["fixtures/ops", "fixtures/groups"] {
+    for folder in ["fixtures/ops", "fixtures/groups", "fixtures/rewrite"] {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
             for case in text.split("\n===\n") {
@@ -92,16 +94,45 @@ fn mutate(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
+/// The graph, or one of its bodies.
+fn some_graph<'g>(graph: &'g mut GraphProto, random: &mut Random) -> &'g mut GraphProto {
+    let mut inside: Vec<(usize, usize)> = Vec::new();
+    for (at, node) in graph.node.iter().enumerate() {
+        inside.extend(node.attribute.iter().enumerate().filter(|(_, a)| a.g.is_some()).map(|(slot, _)| (at, slot)));
+    }
+    if inside.is_empty() || random.below(3) == 0 {
+        return graph;
+    }
+    let (at, slot) = random.pick(&inside);
+    some_graph(graph.node[at].attribute[slot].g.as_mut().unwrap(), random)
+}
+
+fn change_function(function: &mut FunctionProto, other: &ModelProto, random: &mut Random) {
+    let other = other.functions.first().cloned().unwrap_or_default();
+    match random.below(6) {
+        0 => function.node.extend(other.node),
+        1 => drop(function.input.pop()),
+        2 => function.output.reverse(),
+        3 => function.name = function.node.first().and_then(|n| n.op_type.clone()),
+        4 => function.attribute_proto.clear(),
+        _ => function.opset_import.iter_mut().for_each(|o| o.version = Some(random.pick(&[1, 17, i64::MAX]))),
+    }
+}
+
 /// One change to one field that the schema allows and sense does not.
 fn change(model: &mut ModelProto, other: &ModelProto, random: &mut Random) {
     let numbers = [0, 1, -1, 2, 3, 7, 64, i64::MAX, i64::MIN, 1 << 40, -5];
-    let graph = model.graph.as_mut().unwrap();
+    if let (Some(function), 0) = (model.functions.first_mut(), random.below(4)) {
+        change_function(function, other, random);
+        return;
+    }
+    let graph = some_graph(model.graph.as_mut().unwrap(), random);
     let names: Vec<String> = graph.node.iter().flat_map(|n| n.input.iter().chain(&n.output)).cloned().collect();
     if graph.node.is_empty() || names.is_empty() {
         return;
     }
     let at = random.below(graph.node.len());
-    match random.below(12) {
+    match random.below(14) {
         0 => {
             let node = &mut graph.node[at];
             if !node.input.is_empty() {
@@ -159,6 +190,11 @@ fn change(model: &mut ModelProto, other: &ModelProto, random: &mut Random) {
             let tensor = &mut graph.initializer[index];
             tensor.dims.push(random.pick(&numbers));
         }
+        11 if !graph.output.is_empty() => {
+            let slot = random.below(graph.output.len());
+            graph.output[slot].name = Some(random.pick(&names));
+        }
+        12 => drop(graph.input.pop()),
         10 => {
             if let Some(input) = graph.node[at].input.first_mut() {
                 input.clear();

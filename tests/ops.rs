@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use onnx_mtprune::coupling::Coupling;
 use onnx_mtprune::graph::Graph;
+use onnx_mtprune::ops::rule_for;
 use onnx_mtprune::text;
 
 #[test]
@@ -22,6 +23,10 @@ fn signatures_and_shapes() {
             match coupling.signature(&graph, *id) {
                 Err(refusal) => writeln!(out, "{name}: refused: {}", refusal.0).unwrap(),
                 Ok(signature) => {
+                    let row = rule_for(node.domain(), node.op_type()).unwrap();
+                    let is_approximate = signature.letters.iter().any(|letter| letter.approximate);
+                    let declared = row.rule.approximate().is_some();
+                    assert!(declared || !is_approximate, "{}: `approximate` must tell what may shrink", row.op_type);
                     let shapes: Vec<String> = node.outputs.iter().flatten().map(|v| shape(&coupling, *v)).collect();
                     writeln!(out, "{name}: {signature}   {}", shapes.join(" ")).unwrap();
                 }

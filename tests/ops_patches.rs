@@ -78,15 +78,6 @@ fn a_mean_is_rescaled() {
 }
 
 #[test]
-fn whole_normalisation_groups_go() {
-    let norm =
-        |c: i64| format!("opset 21\n in x [n,{c},h]\n y = GroupNormalization(x, s[{c}], b[{c}], num_groups=4)\n out y");
-    assert_eq!(edits(&norm(12), &norm(12)), Ok(vec![]));
-    assert_eq!(edits(&norm(12), &norm(9)), Ok(vec![Edit::Int("num_groups", 3)]));
-    assert!(edits(&norm(12), &norm(8 + 2)).is_err());
-}
-
-#[test]
 fn axes_that_only_an_output_has_are_locked() {
     // No reader of `a` locks its axis 2.
     let text =

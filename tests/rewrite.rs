@@ -1,16 +1,20 @@
 //! Whole cuts against fixtures/rewrite: every model is pruned to half, judged by the independent verifier, and what
-//! changed in it is compared with what is expected.
+//! changed in it is compared with what is expected. A line `#! --allow-approximate --heads prune --head-dims keep` in a
+//! case stands for these options.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
 use std::fmt::Write;
 
-use onnx_mtprune::allocate::Rounding;
+use onnx_mtprune::allocate::{Choice, Rounding};
+use onnx_mtprune::coupling;
 use onnx_mtprune::engine::Tract;
+use onnx_mtprune::functions;
 use onnx_mtprune::proto::onnx::{AttributeProto, GraphProto, NodeProto};
 use onnx_mtprune::proto::tensor;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
+use onnx_mtprune::report::words;
 use onnx_mtprune::text;
 use onnx_mtprune::verify::{Outcome, VerifyOptions, verify};
 
@@ -18,13 +22,36 @@ use onnx_mtprune::verify::{Outcome, VerifyOptions, verify};
 fn cuts_and_patches() {
     common::fixtures::check("fixtures/rewrite", |text| {
         let original = text::parse(text).unwrap();
-        let analysis = Analysis::of(&original, &[]).unwrap();
-        let config = PruneConfig { ratio: 0.5, rounding: Rounding::Multiple(1), ..Default::default() };
+        let inlined = functions::inline(&original);
+        let asked = |what: &str| text.lines().filter_map(|l| l.strip_prefix("#!")).any(|l| l.contains(what));
+        let choice = |part: &str| {
+            let keep = asked(&format!("{part} keep")).then_some(Choice::Keep);
+            keep.or(asked(&format!("{part} prune")).then_some(Choice::Prune))
+        };
+        let (heads, head_dims) = (choice("--heads"), choice("--head-dims"));
+        let options = coupling::Options { allow_approximate: asked("--allow-approximate"), ..Default::default() };
+        let analysis = Analysis::with_options(&inlined.model, &[], &options).unwrap();
+        let rounding = Rounding::Multiple(1);
+        let config = PruneConfig { ratio: 0.5, rounding, heads, head_dims, ..Default::default() };
         let rewritten = analysis.apply(&analysis.plan(&config).unwrap()).unwrap();
-        let pruned = rewritten.output.materialise().unwrap();
+        let folded = inlined.fold(&rewritten.output);
+        let pruned = folded.as_ref().unwrap_or(&rewritten.output).materialise().unwrap();
         let mut out = changes(original.graph.as_ref().unwrap(), pruned.graph.as_ref().unwrap());
-        let options = VerifyOptions { altered: rewritten.altered.clone(), ..Default::default() };
-        match verify(&original, &pruned, &rewritten.kept, &Tract, &options).unwrap().outcome {
+        for group in analysis.groups.iter().filter(|group| group.part.is_some()) {
+            writeln!(out, "{} is of {}", group.name, words::part(group.part.unwrap())).unwrap();
+        }
+        for function in &original.functions {
+            let stays = pruned.functions.contains(function);
+            writeln!(out, "function {} {}", function.name(), if stays { "stays" } else { "goes" }).unwrap();
+        }
+        let (altered, approximated) = (rewritten.altered.clone(), rewritten.approximated.clone());
+        let options = VerifyOptions { altered, approximated, ..Default::default() };
+        let verdict = verify(&original, &pruned, &rewritten.kept, &Tract, &options).unwrap();
+        if verdict.approximated > 0 {
+            let nodes: Vec<&str> = rewritten.approximated.iter().map(String::as_str).collect();
+            writeln!(out, "statistics over what remains: {}", nodes.join(", ")).unwrap();
+        }
+        match verdict.outcome {
             Outcome::Passed => out += "equals the masked original\n",
             outcome => writeln!(out, "{outcome:?}").unwrap(),
         }
@@ -46,15 +73,41 @@ fn changes(before: &GraphProto, after: &GraphProto) -> String {
     for tensor in before.initializer.iter().filter(|t| !after.initializer.iter().any(|a| a.name() == t.name())) {
         writeln!(out, "{} is gone", tensor.name()).unwrap();
     }
-    for node in after.node.iter().filter(|node| !before.node.contains(node)) {
-        writeln!(out, "{}", call(node)).unwrap();
+    let shallow: Vec<NodeProto> = before.node.iter().map(without_bodies).collect();
+    for node in &after.node {
+        if !shallow.contains(&without_bodies(node)) {
+            writeln!(out, "{}", call(&without_bodies(node))).unwrap();
+        }
+        let Some(old) = before.node.iter().find(|old| old.output == node.output) else { continue };
+        for (body, old) in bodies(node).zip(bodies(old)) {
+            let changes = changes(old.1, body.1);
+            if !changes.is_empty() {
+                writeln!(out, "in {} of {}:", body.0, node.output.join(", ")).unwrap();
+                changes.lines().for_each(|line| writeln!(out, "  {line}").unwrap());
+            }
+        }
     }
     out
 }
 
+fn bodies(node: &NodeProto) -> impl Iterator<Item = (&str, &GraphProto)> {
+    node.attribute.iter().filter_map(|a| Some((a.name(), a.g.as_ref()?)))
+}
+
+fn without_bodies(node: &NodeProto) -> NodeProto {
+    let mut node = node.clone();
+    node.attribute.retain(|a| a.g.is_none());
+    node
+}
+
 fn call(node: &NodeProto) -> String {
     let attribute = |a: &AttributeProto| {
-        let value = if a.ints.is_empty() { a.i().to_string() } else { format!("{:?}", a.ints) };
+        let value = match (&a.t, &a.f) {
+            (Some(tensor), _) => format!("{:?}", tensor.dims),
+            (_, Some(number)) => number.to_string(),
+            _ if a.ints.is_empty() => a.i().to_string(),
+            _ => format!("{:?}", a.ints),
+        };
         format!(", {}={value}", a.name())
     };
     let attributes: String = node.attribute.iter().map(attribute).collect();

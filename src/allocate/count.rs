@@ -47,7 +47,8 @@ mod tests {
     use super::*;
 
     fn config(ratio: f64, rounding: Rounding) -> AllocateConfig {
-        AllocateConfig { ratio, rounding, min_channels: 1, max_ratio: 1.0, protect: Vec::new() }
+        let (heads, head_dims) = (None, None);
+        AllocateConfig { ratio, rounding, min_channels: 1, max_ratio: 1.0, protect: Vec::new(), heads, head_dims }
     }
 
     #[test]

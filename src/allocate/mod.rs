@@ -1,21 +1,24 @@
 //! Allocation: scores and a budget become a plan, the kept indices of every group.
 //!
 //! Uniform so far: the same fraction of every prunable group goes. Invariants: a group never falls below the floor
-//! (`min_channels`, `1 - max_ratio`, one channel); of two nested groups one stays whole; ties go to the lower index, so
-//! the plan is a function of its inputs.
+//! (`min_channels`, `1 - max_ratio`, one channel); of nested groups one shrinks unless more are asked for; ties go to the
+//! lower index, so the plan is a function of its inputs.
 
 mod count;
+mod nesting;
 mod pattern;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::axes::Expr;
 use crate::coupling::Coupling;
 use crate::graph::Graph;
 use crate::groups::Group;
+use crate::ops::Part;
 use crate::{Error, Result};
 
 pub use count::{Rounding, kept_count};
+pub use nesting::Choice;
 pub use pattern::matches;
 
 /// What the user asks of an allocation.
@@ -31,6 +34,10 @@ pub struct AllocateConfig {
     pub max_ratio: f64,
     /// Groups that touch a node or tensor whose name matches one of these (`*` and `?`) stay whole.
     pub protect: Vec<String>,
+    /// What becomes of whole heads of attention products; `None` leaves it to what nests them.
+    pub heads: Option<Choice>,
+    /// What becomes of the dimensions inside their heads.
+    pub head_dims: Option<Choice>,
 }
 
 /// Why a group that could shrink stays whole.
@@ -38,6 +45,8 @@ pub struct AllocateConfig {
 pub enum Held {
     /// A name that the user protects.
     Protected(String),
+    /// The user keeps heads, or what is inside them.
+    Part(Part),
     /// It is nested with another group of the same axes, which shrinks instead; its index.
     Nested(usize),
     /// Readings of one constant would need copies of their own that take more than what is removed.
@@ -91,7 +100,7 @@ pub fn uniform(
             plan.held.insert(index, Held::Protected(name));
         }
     }
-    hold_nested(coupling, groups, config, &mut plan);
+    nesting::hold(coupling, groups, config, &mut plan);
     for (index, (group, scores)) in groups.iter().zip(scores).enumerate() {
         if group.lock.is_some() || plan.held.contains_key(&index) {
             continue;
@@ -125,28 +134,6 @@ fn protected(graph: &Graph, group: &Group, patterns: &[String]) -> Option<String
         let mut names = values.chain([node.label()]);
         names.find(|name| patterns.iter().any(|p| matches(p, name)))
     })
-}
-
-/// Where one axis nests several free groups, all but one stay whole: the one that shrinks is the one that comes nearest
-/// to the fraction asked for, the innermost among equals.
-fn hold_nested(coupling: &Coupling, groups: &[Group], config: &AllocateConfig, plan: &mut Plan) {
-    for factors in crate::groups::nestings(coupling, groups) {
-        let error = |factor: &Vec<usize>| {
-            let (kept, all) = factor.iter().fold((0, 0), |(kept, all), g| {
-                let extent = groups[*g].extent;
-                (kept + kept_count(extent, config), all + extent)
-            });
-            (kept as f64 / all.max(1) as f64 - (1.0 - config.ratio)).abs()
-        };
-        let free = |factor: &&Vec<usize>, plan: &Plan| factor.iter().any(|g| !plan.held.contains_key(g));
-        let open: Vec<&Vec<usize>> = factors.iter().filter(|f| free(f, plan)).collect();
-        let Some(chosen) = open.iter().rev().min_by(|a, b| error(a).total_cmp(&error(b))) else { continue };
-        let keep: BTreeSet<usize> = chosen.iter().copied().collect();
-        let Some(first) = chosen.first().copied() else { continue };
-        for group in open.iter().flat_map(|f| f.iter()).filter(|g| !keep.contains(g)) {
-            plan.held.entry(*group).or_insert(Held::Nested(first));
-        }
-    }
 }
 
 fn check(config: &AllocateConfig) -> Result<()> {

@@ -96,6 +96,9 @@ pub struct Symbols {
     names: Vec<String>,
     interned: HashMap<(String, Vec<Extent>), Symbol>,
     floats: HashMap<Symbol, f32>,
+    // What a symbol is the least of, or the broadcast of.
+    lesser: HashMap<Symbol, Vec<Extent>>,
+    broadcast: HashMap<Symbol, Vec<Extent>>,
     // Symbols that may be negative, or are no integers at all.
     unbounded: HashSet<Symbol>,
 }
@@ -194,6 +197,50 @@ impl Symbols {
         }
     }
 
+    /// The lesser of two extents.
+    pub fn lesser(&mut self, a: &Extent, b: &Extent) -> Extent {
+        match (a.value(), b.value()) {
+            _ if a == b => a.clone(),
+            (Some(x), Some(y)) => Extent::known(x.min(y)),
+            _ => {
+                let both = if a < b { [a.clone(), b.clone()] } else { [b.clone(), a.clone()] };
+                let result = self.computed("min", &both);
+                if let [symbol] = result.symbols.as_slice() {
+                    self.lesser.insert(*symbol, both.to_vec());
+                }
+                result
+            }
+        }
+    }
+
+    /// What extents of at least 1 broadcast to, if they do: those that are not 1 are equal. The lesser of a and
+    /// something else adds nothing to a, for where a is 1 it is 1, too.
+    pub fn broadcast(&mut self, extents: &[Extent]) -> Extent {
+        let known = |map: &HashMap<Symbol, Vec<Extent>>, e: &Extent| match (e.coefficient, e.symbols.as_slice()) {
+            (1, [symbol]) => map.get(symbol).cloned().unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let mut all: Vec<Extent> = Vec::new();
+        for extent in extents {
+            match known(&self.broadcast, extent) {
+                parts if parts.is_empty() => all.push(extent.clone()),
+                parts => all.extend(parts),
+            }
+        }
+        all.sort();
+        all.dedup();
+        let kept: Vec<Extent> =
+            all.iter().filter(|e| !known(&self.lesser, e).iter().any(|bound| all.contains(bound))).cloned().collect();
+        if let [only] = kept.as_slice() {
+            return only.clone();
+        }
+        let result = self.computed("broadcast", &kept);
+        if let [symbol] = result.symbols.as_slice() {
+            self.broadcast.insert(*symbol, kept);
+        }
+        result
+    }
+
     /// How a person reads the extent: `64`, `batch`, `2·batch·time`.
     pub fn text(&self, extent: &Extent) -> String {
         let mut parts: Vec<String> = Vec::new();
@@ -246,5 +293,18 @@ mod tests {
         assert_ne!(symbols.floor_divide(&h, &two), h);
         assert_eq!(symbols.plus(&h, &h), h.times(&two).unwrap_or(Extent::one()));
         assert_ne!(symbols.fresh("x"), symbols.fresh("x"));
+    }
+
+    #[test]
+    fn what_is_no_longer_broadcasts_to_the_longer() {
+        let mut symbols = Symbols::default();
+        let (n, t) = (symbols.named("n"), symbols.named("t"));
+        let short = symbols.lesser(&Extent::known(64), &t);
+        assert_eq!(symbols.broadcast(&[t.clone(), short.clone()]), t);
+        let open = symbols.broadcast(&[n.clone(), short]);
+        assert_ne!(open, n);
+        // What is a part already adds nothing, and the order does not matter.
+        assert_eq!(symbols.broadcast(&[open.clone(), n.clone()]), open);
+        assert_eq!(symbols.broadcast(&[t.clone(), open]), symbols.broadcast(&[n, t]));
     }
 }

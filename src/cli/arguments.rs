@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
+use onnx_mtprune::allocate::Choice;
+
 use super::values::{self, InputShape, TaskOutputs};
 
 const EXAMPLES: &str = "\
@@ -93,12 +95,23 @@ pub(crate) struct PruneArguments {
     /// may be repeated
     #[arg(long, value_name = "PATTERN", help_heading = "What to remove")]
     pub(crate) protect: Vec<String>,
+    /// Whole heads of attention: keep them all, or prune them whatever becomes of their dimensions; without it the one of
+    /// the two shrinks that comes nearest to the ratio
+    #[arg(long, value_name = "WHAT", value_parser = values::choices(), help_heading = "What to remove")]
+    pub(crate) heads: Option<Choice>,
+    /// The dimensions inside heads: keep them all, or prune the same of every head
+    #[arg(long, value_name = "WHAT", value_parser = values::choices(), help_heading = "What to remove")]
+    pub(crate) head_dims: Option<Choice>,
+    /// Prune also what LayerNormalization, GroupNormalization and the like take statistics over; the statistics are then
+    /// those of what remains, so the result is near the masked original and no longer equal to it
+    #[arg(long, help_heading = "What to remove")]
+    pub(crate) allow_approximate: bool,
     /// Replay the cut of a plan file; the model must be the very file that it was made for
     #[arg(
         long,
         value_name = "FILE",
         help_heading = "What to remove",
-        conflicts_with_all = ["criterion", "round_to", "min_channels", "max_ratio", "protect"]
+        conflicts_with_all = ["criterion", "round_to", "min_channels", "max_ratio", "protect", "heads", "head_dims", "allow_approximate"]
     )]
     pub(crate) plan: Option<PathBuf>,
 
@@ -145,6 +158,9 @@ pub(crate) struct InspectArguments {
     /// Explain why the channels of a group or tensor must stay: the chain of tensors to what locks them
     #[arg(long, value_name = "NAME", conflicts_with = "json")]
     pub(crate) explain: Option<String>,
+    /// Show what may shrink with --allow-approximate
+    #[arg(long)]
+    pub(crate) allow_approximate: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

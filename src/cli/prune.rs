@@ -5,8 +5,11 @@
 use std::path::Path;
 
 use onnx_mtprune::allocate::{Plan, Rounding};
+use onnx_mtprune::coupling;
+use onnx_mtprune::functions;
+use onnx_mtprune::graph::Pins;
 use onnx_mtprune::plan_file::PlanFile;
-use onnx_mtprune::proto::{self, ModelFile, WriteOptions};
+use onnx_mtprune::proto::{self, ModelFile, Output, WriteOptions};
 use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::report::{FileRow, Options, Report, Run, Verification, text, words};
 use onnx_mtprune::rewrite::Rewritten;
@@ -22,12 +25,17 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let file = console.stage("read", || proto::read(&arguments.input))?;
     check_data_files(arguments, &file)?;
     check_unknown_fields(arguments, &file, &console)?;
-    let shapes = arguments.check.shapes.by_input();
-    let mut analysis = console.stage("analyse", || Analysis::pinned(&file.model, &arguments.tasks.tasks, &shapes))?;
+    let planned = arguments.plan.as_ref().map(|path| verify::read_plan(path, &file)).transpose()?;
+    let approximate = planned.as_ref().map_or(arguments.allow_approximate, |plan| !plan.approximated.is_empty());
+    let inlined = functions::inline(&file.model);
+    let pins = Pins::of(&inlined.model, &arguments.check.shapes.by_input())?;
+    let options = coupling::Options { allow_approximate: approximate, pins, ..Default::default() };
+    let mut analysis =
+        console.stage("analyse", || Analysis::with_options(&inlined.model, &arguments.tasks.tasks, &options))?;
     analysis.pages = file.pages.clone();
     let config = config(arguments);
-    let plan = match &arguments.plan {
-        Some(path) => console.stage("plan", || verify::read_plan(path, &file)?.plan(&analysis.groups))?,
+    let plan = match &planned {
+        Some(planned) => console.stage("plan", || planned.plan(&analysis.groups))?,
         None => {
             let scores = console.stage("score", || analysis.score(&config))?;
             console.stage("allocate", || analysis.allocate(&scores, &config))?
@@ -37,18 +45,20 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
         console.warn("no channel was removed; `inspect` shows what keeps them");
     }
     let rewritten = console.stage("rewrite", || analysis.apply(&plan))?;
-    let (verification, length) = verified(arguments, &file, &rewritten, &mut console)?;
+    let folded = inlined.fold(&rewritten.output);
+    let output = folded.as_ref().unwrap_or(&rewritten.output);
+    let (verification, length) = verified(arguments, &file, &rewritten, output, &mut console)?;
 
     let mut plan_out = arguments.plan_out.as_deref().map(Staged::new).transpose()?;
     let mut report_out = arguments.report.as_deref().map(Staged::new).transpose()?;
     if let Some(staged) = &mut plan_out {
         let hash = files::sha256(&file.bytes);
-        staged.fill(&PlanFile::new(hash, &analysis.groups, &plan, &rewritten.kept, &rewritten.altered).text()?)?;
+        staged.fill(&PlanFile::new(hash, &analysis.groups, &plan, &rewritten).text()?)?;
     }
     let bytes = if arguments.dry_run {
         length
     } else {
-        Some(console.stage("write", || proto::write(&rewritten.output, &arguments.output, &WriteOptions::default()))?)
+        Some(console.stage("write", || proto::write(output, &arguments.output, &WriteOptions::default()))?)
     };
     let report = Report::new(Run {
         analysis: &analysis,
@@ -57,7 +67,7 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
         input: input_row(&arguments.input, &file),
         output: FileRow { path: arguments.output.display().to_string(), bytes },
         written: !arguments.dry_run,
-        options: Options::new(&config, arguments.plan.as_ref().map(|p| p.display().to_string())),
+        options: Options::new(&config, arguments.plan.as_ref().map(|p| p.display().to_string()), approximate),
         verification,
         stages: console.stages(),
     })?;
@@ -80,17 +90,18 @@ fn verified(
     arguments: &PruneArguments,
     file: &ModelFile,
     rewritten: &Rewritten,
+    output: &Output,
     console: &mut Console,
 ) -> Result<(Verification, Option<u64>)> {
     if arguments.no_verify && !arguments.dry_run {
         return Ok((Verification::switched_off(), None));
     }
-    let pruned = rewritten.output.materialise()?;
+    let pruned = output.materialise()?;
     let length = u64::try_from(prost::Message::encoded_len(&pruned)).ok();
     if arguments.no_verify {
         return Ok((Verification::switched_off(), length));
     }
-    let options = verify::options(&arguments.check, rewritten.altered.clone())?;
+    let options = verify::options(&arguments.check, rewritten.altered.clone(), rewritten.approximated.clone())?;
     let verdict = console.stage("verify", || verify::judge(&file.model, &pruned, &rewritten.kept, &options))?;
     if let Some(error) = verify::failure(&verdict) {
         return Err(
@@ -154,6 +165,8 @@ fn config(arguments: &PruneArguments) -> PruneConfig {
         min_channels: arguments.min_channels,
         max_ratio: arguments.max_ratio,
         protect: arguments.protect.clone(),
+        heads: arguments.heads,
+        head_dims: arguments.head_dims,
         seed: arguments.check.seed,
     }
 }
@@ -173,7 +186,8 @@ fn details(analysis: &Analysis, plan: &Plan) -> String {
         let kept = plan.kept.get(index).and_then(Option::as_ref).map_or(group.extent, Vec::len);
         let name = words::shorten(&group.name, usize::MAX);
         let tasks = analysis.tasks.names(&group.tasks);
-        page.push_str(&format!("group {name}: {} -> {kept}, feeds {tasks}\n", group.extent));
+        let part = group.part.map_or_else(String::new, |part| format!(" {}", words::part(part)));
+        page.push_str(&format!("group {name}: {} -> {kept}{part}, feeds {tasks}\n", group.extent));
     }
     for (node, why) in analysis.graph.nodes.iter().zip(&analysis.coupling.opaque) {
         if let Some(why) = why {

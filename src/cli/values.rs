@@ -1,6 +1,7 @@
 //! Values on the command line, checked before any work is done.
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use onnx_mtprune::allocate::Choice;
 use onnx_mtprune::score::CRITERIA;
 
 /// `NAME=OUTPUT[,OUTPUT]…`.
@@ -31,7 +32,12 @@ pub(crate) fn positive(text: &str) -> Result<usize, String> {
 
 /// The names of the table of criteria.
 pub(crate) fn criteria() -> PossibleValuesParser {
-    PossibleValuesParser::new(CRITERIA.iter().map(|row| clap::builder::PossibleValue::new(row.name).help(row.note)))
+    PossibleValuesParser::new(CRITERIA.iter().map(|row| PossibleValue::new(row.name).help(row.note)))
+}
+
+/// What becomes of a part of attention products.
+pub(crate) fn choices() -> impl TypedValueParser<Value = Choice> {
+    PossibleValuesParser::new(["keep", "prune"]).map(|text| if text == "keep" { Choice::Keep } else { Choice::Prune })
 }
 
 /// A task: its name before the first `=`, then outputs with commas between them.

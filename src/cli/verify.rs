@@ -8,7 +8,7 @@ use onnx_mtprune::kept::Kept;
 use onnx_mtprune::plan_file::PlanFile;
 use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::proto::{self, ModelFile};
-use onnx_mtprune::report::{Verification, verification_text};
+use onnx_mtprune::report::{Verification, drift_text, verification_text};
 use onnx_mtprune::verify::{Outcome, Verdict, VerifyOptions, verify};
 use onnx_mtprune::{Error, Result};
 
@@ -21,7 +21,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<()> {
     let original = console.stage("read", || proto::read(&arguments.original))?;
     let pruned = console.stage("read", || proto::read(&arguments.pruned))?;
     let plan = read_plan(&arguments.plan, &original)?;
-    let options = options(&arguments.check, plan.altered.clone())?;
+    let options = options(&arguments.check, plan.altered.clone(), plan.approximated.clone())?;
     let kept = plan.kept().map_err(|e| e.file(&arguments.plan))?;
     let verdict = console.stage("verify", || judge(&original.model, &pruned.model, &kept, &options))?;
     if let Some(error) = failure(&verdict) {
@@ -32,7 +32,9 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<()> {
             .file(&arguments.original)
             .help("give --input-shape or --samples"));
     }
-    console.print(&format!("{}: {}\n", arguments.pruned.display(), verification_text(&Verification::of(&verdict))))
+    let verification = Verification::of(&verdict);
+    let drift = drift_text(&verification).map_or_else(String::new, |drift| format!("drift: {drift}\n"));
+    console.print(&format!("{}: {}\n{drift}", arguments.pruned.display(), verification_text(&verification)))
 }
 
 /// Reads a plan file and refuses one that was made for another model.
@@ -50,13 +52,18 @@ pub(super) fn read_plan(path: &Path, original: &ModelFile) -> Result<PlanFile> {
 }
 
 /// What to verify with, from the command line.
-pub(super) fn options(arguments: &CheckArguments, altered: BTreeSet<String>) -> Result<VerifyOptions> {
+pub(super) fn options(
+    arguments: &CheckArguments,
+    altered: BTreeSet<String>,
+    approximated: BTreeSet<String>,
+) -> Result<VerifyOptions> {
     Ok(VerifyOptions {
         seed: arguments.seed,
         samples: arguments.samples.as_ref().map(samples::load_npz).transpose()?,
         shapes: arguments.shapes.by_input(),
         tolerance: arguments.tolerance,
         altered,
+        approximated,
     })
 }
 
@@ -80,7 +87,7 @@ pub(super) fn failure(verdict: &Verdict) -> Option<Error> {
 /// Why a verdict could not be reached.
 pub(super) fn obstacle(verdict: &Verdict) -> Option<&str> {
     match &verdict.outcome {
-        Outcome::CannotRun { reason } => Some(reason),
+        Outcome::CannotRun { reason } | Outcome::NotCompared { reason } => Some(reason),
         _ => None,
     }
 }

@@ -48,20 +48,33 @@ impl Coupling {
             let Some(value) = output else { continue };
             self.axes[value.0 as usize] = match signature.outputs.get(slot) {
                 Some(Some(terms)) => {
-                    Some(terms.iter().map(|t| self.build(t, &mut letters)).collect::<Result<Vec<_>, _>>()?)
+                    let axes = terms.iter().map(|t| self.build(t, &mut letters)).collect::<Result<Vec<_>, _>>()?;
+                    self.with_changing(*value, axes)
                 }
                 _ => None,
             };
         }
+        self.note_changing(node, signature);
         // Behind the outputs, because some letters stand only there (the spatial axes that a window makes).
         for (letter, expr) in signature.letters.iter().zip(&letters.bound) {
-            if let (Some(why), Some(expr)) = (&letter.fixed, expr) {
-                self.lock_axis(*expr, Some(id), None, why);
+            match (&letter.fixed, expr) {
+                (Some(why), Some(expr)) if letter.approximate => self.approximate.push((id, *expr, why.clone())),
+                (Some(why), Some(expr)) => self.lock_axis(*expr, Some(id), None, why),
+                _ => {}
             }
+        }
+        let bound = signature.letters.iter().zip(&letters.bound);
+        let parts: Vec<_> = bound.filter_map(|(letter, expr)| Some(((*expr)?, letter.part?))).collect();
+        if !parts.is_empty() {
+            self.parts.push(parts);
         }
         for (slot, input) in node.inputs.iter().take(node.input_count).enumerate() {
             let Some(value) = input else { continue };
-            if let (Some(_), Some(Some(terms))) = (graph.value(*value).constant(), signature.inputs.get(slot)) {
+            let is_read = slot < node.own_count || node.returned.contains(&slot);
+            if !is_read || graph.value(*value).constant().is_none() {
+                continue;
+            }
+            if let Some(Some(terms)) = signature.inputs.get(slot) {
                 let roles = roles(signature, slot, terms);
                 self.readings.push(Reading { node: id, value: *value, roles });
             }
@@ -107,6 +120,8 @@ impl Coupling {
             let actual = self.space.extent(*axis);
             match expected {
                 Some(expected) if expected == *actual => {}
+                // Names for one and the same extent, if the model runs at all: unification locks both sides.
+                Some(expected) if expected.value().is_none() || actual.value().is_none() => {}
                 Some(expected) => {
                     return Err(Refusal::new(format!(
                         "an axis has extent {}, the operator expects {}",

@@ -8,15 +8,17 @@
 
 mod apply;
 mod declared;
+mod repeated;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::axes::{Expr, Extent, LockId, Space, Symbols};
-use crate::graph::{Graph, NodeId, Pins, Source, ValueId};
-use crate::ops::{InputView, Integers, NodeView, Refusal, Row, Signature, rule_for};
-use crate::proto::onnx::TypeProto;
+use crate::graph::{Graph, NodeId, Passage, Pins, Source, ValueId};
+use crate::ops::{InputView, Integers, NodeView, Part, Refusal, Row, Signature, rule_for};
 use crate::proto::tensor;
+use declared::Types;
+use repeated::Changing;
 
 /// Why, and where, an axis was locked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,11 +64,30 @@ const MASK_BUDGET: usize = 1 << 26;
 /// caught.
 pub type Rules = fn(&str, &str) -> Option<&'static Row>;
 
+/// How to couple.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the rules come from.
+    pub rules: Rules,
+    /// True if axes over which statistics are taken may shrink, which equals no masked original.
+    pub allow_approximate: bool,
+    /// Shapes given for what the file leaves open.
+    pub pins: Pins,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { rules: rule_for, allow_approximate: false, pins: Pins::default() }
+    }
+}
+
 /// The axes of every value of one graph.
 #[derive(Debug)]
 pub struct Coupling {
     /// Where the rules come from.
     pub rules: Rules,
+    /// True if axes over which statistics are taken may shrink.
+    pub allows_approximations: bool,
     /// Shapes given for what the file leaves open.
     pub pins: Pins,
     /// All axis expressions.
@@ -81,34 +102,50 @@ pub struct Coupling {
     pub locks: Vec<Lock>,
     /// All readings of constants.
     pub readings: Vec<Reading>,
+    /// The axes over which nodes take statistics, and the sentence for the lock that follows unless approximations are
+    /// allowed.
+    pub approximate: Vec<(NodeId, Expr, String)>,
+    /// What axes are in the attention products of the model, one list per product.
+    pub parts: Vec<Vec<(Expr, Part)>>,
     /// Multiply-accumulates by node.
     pub macs: Vec<Option<Extent>>,
     /// Why a node is opaque, by node.
     pub opaque: Vec<Option<String>>,
+    /// What changes from one iteration of a body to the next.
+    changing: Changing,
 }
 
 impl Coupling {
     /// Couples all axes of the graph.
     pub fn of(graph: &Graph) -> Self {
-        Self::with_rules(graph, rule_for, Pins::default())
+        Self::with_options(graph, &Options::default())
     }
 
-    /// Couples all axes of the graph by other rules than the program's own, and with the shapes that `pins` give.
-    pub fn with_rules(graph: &Graph, rules: Rules, pins: Pins) -> Self {
+    /// Couples all axes of the graph in other ways than by default.
+    pub fn with_options(graph: &Graph, options: &Options) -> Self {
+        repeated::settle(|changing| Self::once(graph, options, changing))
+    }
+
+    /// One pass over the graph, given which extents change from one iteration to the next.
+    fn once(graph: &Graph, options: &Options, changing: Changing) -> Self {
         let count = graph.values.len();
         let mut coupling = Coupling {
-            rules,
-            pins,
+            rules: options.rules,
+            allows_approximations: options.allow_approximate,
+            pins: options.pins.clone(),
             space: Space::default(),
             symbols: RefCell::default(),
             axes: vec![None; count],
             integers: vec![None; count],
             locks: Vec::new(),
             readings: Vec::new(),
+            approximate: Vec::new(),
+            parts: Vec::new(),
             macs: vec![None; graph.nodes.len()],
             opaque: vec![None; graph.nodes.len()],
+            changing,
         };
-        let declared: HashMap<&str, &TypeProto> = declared::types(graph.model);
+        let declared = declared::types(graph);
         for id in graph.value_ids() {
             coupling.source(graph, id, &declared);
         }
@@ -119,8 +156,19 @@ impl Coupling {
             coupling.lock_value(*output, None, "graph output");
             coupling.lock_arithmetic(graph, *output, "a graph output is computed from its extent");
         }
+        coupling.lock_approximate();
         coupling.lock_endless();
         coupling
+    }
+
+    /// Locks what only statistics stand against, unless approximations are allowed. The last of the locks that a person
+    /// can do something about, so that this reason is given only where lifting it would help.
+    fn lock_approximate(&mut self) {
+        for (node, axis, why) in self.approximate.clone() {
+            if !self.allows_approximations {
+                self.lock_axis(axis, Some(node), None, &format!("{why} (unlock with --allow-approximate)"));
+            }
+        }
     }
 
     /// Locks axes that are too long to keep a mask for, so that a few numbers in a file cannot fill the memory.
@@ -182,13 +230,13 @@ impl Coupling {
     }
 
     /// Gives graph inputs and constants their axes.
-    fn source(&mut self, graph: &Graph, id: ValueId, declared: &HashMap<&str, &TypeProto>) {
+    fn source(&mut self, graph: &Graph, id: ValueId, declared: &Types) {
         let value = graph.value(id);
         let index = id.0 as usize;
         match &value.source {
             Source::Input(_) => {
                 let lock = self.reason(None, Some(id), "graph input");
-                self.axes[index] = self.declared_axes(value.name, declared, lock);
+                self.axes[index] = self.declared_axes(value, declared, lock);
             }
             Source::Constant(constant) => {
                 let extents: Option<Vec<usize>> =
@@ -205,10 +253,16 @@ impl Coupling {
         }
     }
 
-    fn node(&mut self, graph: &Graph, id: NodeId, declared: &HashMap<&str, &TypeProto>) {
+    fn node(&mut self, graph: &Graph, id: NodeId, declared: &Types) {
         let node = graph.node(id);
         let row = (self.rules)(node.domain(), node.op_type());
         let outcome = match row {
+            _ if node.is_function => Err(Refusal::new(
+                "it calls a local function that cannot be followed (recursive, too large, or for another operator set)",
+            )),
+            _ if node.passage != Passage::Whole && self.changing.is_endless() => {
+                Err(Refusal::new("the shapes inside its body do not settle"))
+            }
             None => Err(Refusal::new("this operator is not known to the pruner")),
             Some(row) => self.describe(graph, id, row),
         };
@@ -217,15 +271,28 @@ impl Coupling {
             self.lock_value(*captured, Some(id), "read inside a subgraph");
             self.lock_arithmetic(graph, *captured, "a subgraph reads what is computed from its extent");
         }
+        // So do integers that a body returns: they are known inside it only.
+        for returned in node.inputs.get(node.returned.clone()).unwrap_or_default().iter().flatten() {
+            self.lock_arithmetic(graph, *returned, "a subgraph returns what is computed from its extent");
+        }
         if let Err(Refusal(why)) = outcome {
             for input in node.inputs.iter().flatten() {
                 self.lock_value(*input, Some(id), &why);
             }
             for output in node.outputs.iter().flatten() {
                 let lock = self.reason(Some(id), Some(*output), &why);
-                self.axes[output.0 as usize] = self.declared_axes(graph.value(*output).name, declared, lock);
+                self.axes[output.0 as usize] = self.declared_axes(graph.value(*output), declared, lock);
             }
             self.opaque[id.0 as usize] = Some(why);
+        } else if node.passage == Passage::Entry {
+            // What the rule does not know of a body's inputs (the rank of a counter), the body may say.
+            for output in node.outputs.iter().flatten() {
+                if self.axes[output.0 as usize].is_some() {
+                    continue;
+                }
+                let lock = self.reason(Some(id), Some(*output), "it comes from outside the body");
+                self.axes[output.0 as usize] = self.declared_axes(graph.value(*output), declared, lock);
+            }
         }
     }
 

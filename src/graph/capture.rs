@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::proto::onnx::{GraphProto, NodeProto};
+use crate::proto::onnx::{AttributeProto, GraphProto, NodeProto};
 
 /// The names that the subgraphs of `node` read from outside, in order of name.
 pub(super) fn captured_names(node: &NodeProto) -> BTreeSet<&str> {
@@ -36,4 +36,15 @@ fn free_names<'m>(graph: &'m GraphProto, free: &mut BTreeSet<&'m str>) {
     }
     read.extend(graph.output.iter().map(|o| o.name()));
     free.extend(read.into_iter().filter(|name| !name.is_empty() && !own.contains(name)));
+}
+
+/// The subgraphs of a node, to be changed.
+pub(super) fn bodies_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
+    node.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs))
+}
+
+/// The subgraphs of a node, each with its attribute and its number there.
+pub(super) fn named_bodies(node: &NodeProto) -> impl Iterator<Item = (&str, usize, &GraphProto)> {
+    let of = |a| AttributeProto::name(a);
+    node.attribute.iter().flat_map(move |a| a.g.iter().chain(&a.graphs).enumerate().map(move |(i, g)| (of(a), i, g)))
 }

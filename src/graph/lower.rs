@@ -1,131 +1,288 @@
 //! Model -> Graph: names become ids, readings are counted, order and names are checked.
 //!
-//! Invariants checked here: every name read is defined before use in some order (no cycle), no name is defined twice,
-//! graph outputs exist. One pass over the nodes, with a name table; no step is quadratic.
+//! Invariants checked here: every name read is defined before use in some order (no cycle), no name is defined twice in
+//! one graph, graph outputs exist. One pass over the nodes with a name table per graph, then one over the readings; no
+//! step is quadratic.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 
 use petgraph::algo::toposort;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use super::capture::captured_names;
-use super::check;
-use super::{Constant, Graph, Node, NodeId, Place, Source, Value, ValueId};
-use crate::proto::onnx::{ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
-use crate::{Error, Result};
+use super::capture::{captured_names, named_bodies, subgraphs};
+use super::{Constant, Graph, MAIN, Node, NodeId, Passage, Place, Scope, ScopeId, Source, Value, ValueId, check};
+use crate::proto::onnx::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataType};
+use crate::{Error, Result, kept};
+
+/// Bodies that are nested deeper are not followed. A file cannot nest deeper than about 30, a model in memory can.
+const MAX_DEPTH: usize = 40;
 
 pub(super) fn lower<'m>(model: &'m ModelProto, divided: &BTreeSet<Place>) -> Result<Graph<'m>> {
     let graph = model.graph.as_ref().ok_or_else(|| Error::input("the model has no graph"))?;
-    let opsets: HashMap<&str, i64> = model
-        .opset_import
-        .iter()
-        .map(|o| (if o.domain() == "ai.onnx" { "" } else { o.domain() }, o.version()))
-        .collect();
-    let mut builder = Builder { values: Vec::new(), names: HashMap::new() };
-    for (index, tensor) in graph.initializer.iter().enumerate() {
-        check::constant(tensor)?;
-        let constant = Constant { tensor: Cow::Borrowed(tensor), place: Place::Initializer(index) };
-        builder.define(tensor.name(), Source::Constant(constant))?;
-    }
-    for sparse in &graph.sparse_initializer {
-        if let Some(values) = &sparse.values {
-            builder.define(values.name(), Source::OpaqueConstant)?;
-        }
-    }
+    let opsets = model.opset_import.iter().map(|o| (plain(o.domain()), o.version())).collect();
+    let functions = model.functions.iter().map(|f| (plain(f.domain()), f.name())).collect();
+    let main = Scope::default();
+    let mut builder = Builder {
+        opsets,
+        functions,
+        values: Vec::new(),
+        nodes: Vec::new(),
+        unread: Vec::new(),
+        scopes: vec![main],
+        names: vec![HashMap::new()],
+    };
+    builder.constants(graph, MAIN)?;
     for input in &graph.input {
         // An initializer that is also an input (always so up to IR version 3) is a constant with a default.
-        if !builder.names.contains_key(input.name()) {
-            builder.define(input.name(), Source::Input(input))?;
+        if !builder.names[0].contains_key(input.name()) {
+            builder.define(MAIN, input.name(), Source::Input(input))?;
         }
     }
-    let mut nodes = Vec::with_capacity(graph.node.len());
-    for (position, proto) in graph.node.iter().enumerate() {
-        if let Some(source) = constant_node(proto, position) {
-            if let Source::Constant(constant) = &source {
-                check::constant(&constant.tensor).map_err(|e| e.node(label(proto)))?;
-            }
-            for output in &proto.output {
-                builder.define(output, source.clone()).map_err(|e| e.node(label(proto)))?;
-            }
-            continue;
-        }
-        let id = NodeId(u32::try_from(nodes.len()).map_err(|_| Error::input("the graph has too many nodes"))?);
-        let mut outputs = Vec::with_capacity(proto.output.len());
-        for (slot, name) in proto.output.iter().enumerate() {
-            outputs.push(if name.is_empty() {
-                None
-            } else {
-                Some(builder.define(name, Source::Node(id, slot)).map_err(|e| e.node(label(proto)))?)
-            });
-        }
-        let domain = if proto.domain() == "ai.onnx" { "" } else { proto.domain() };
-        let opset = opsets.get(domain).copied().unwrap_or(1);
-        nodes.push(Node { proto, position, opset, inputs: Vec::new(), input_count: 0, outputs });
-    }
+    builder.nodes(graph, MAIN, 0)?;
     let mut outputs = Vec::with_capacity(graph.output.len());
     for output in &graph.output {
-        let id =
-            builder.names.get(output.name()).copied().ok_or_else(|| {
-                Error::input("the graph returns a tensor that nothing computes").tensor(output.name())
-            })?;
+        let id = builder.names[0]
+            .get(output.name())
+            .copied()
+            .ok_or_else(|| Error::input("the graph returns a tensor that nothing computes").tensor(output.name()))?;
         builder.values[id.0 as usize].is_output = true;
         outputs.push(id);
     }
-    read_inputs(&mut builder, &mut nodes, divided)?;
-    let (dependencies, order) = connect(&builder.values, &nodes)?;
-    Ok(Graph { model, nodes, values: builder.values, order, outputs, dependencies, divided: divided.clone() })
+    builder.read_inputs(divided)?;
+    let Builder { values, nodes, scopes, .. } = builder;
+    let (dependencies, order) = connect(&values, &nodes)?;
+    Ok(Graph { model, scopes, nodes, values, order, outputs, dependencies, divided: divided.clone() })
 }
 
+/// One input of a node by name, and the graph in which the name is meant.
+type Unread<'m> = (ScopeId, &'m str);
+
 struct Builder<'m> {
+    opsets: HashMap<&'m str, i64>,
+    /// Local functions by domain and name.
+    functions: HashSet<(&'m str, &'m str)>,
     values: Vec<Value<'m>>,
-    names: HashMap<&'m str, ValueId>,
+    nodes: Vec<Node<'m>>,
+    /// What each node reads, to be looked up once all names are known.
+    unread: Vec<Vec<Unread<'m>>>,
+    scopes: Vec<Scope>,
+    /// The names that each graph defines.
+    names: Vec<HashMap<&'m str, ValueId>>,
 }
 
 impl<'m> Builder<'m> {
-    fn define(&mut self, name: &'m str, source: Source<'m>) -> Result<ValueId> {
-        let id = self.add(name, source);
-        if self.names.insert(name, id).is_some() {
+    fn define(&mut self, scope: ScopeId, name: &'m str, source: Source<'m>) -> Result<ValueId> {
+        let id = self.add(scope, name, source);
+        if self.names[scope.0 as usize].insert(name, id).is_some() {
             return Err(Error::input("two tensors have the same name").tensor(name).help("export the model again"));
         }
         Ok(id)
     }
 
-    fn add(&mut self, name: &'m str, source: Source<'m>) -> ValueId {
+    fn add(&mut self, scope: ScopeId, name: &'m str, source: Source<'m>) -> ValueId {
         let id = ValueId(u32::try_from(self.values.len()).unwrap_or(u32::MAX));
-        self.values.push(Value { name, source, readers: Vec::new(), is_output: false });
+        self.values.push(Value { name, scope, source, readers: Vec::new(), is_output: false });
         id
+    }
+
+    /// The initializers of a graph.
+    fn constants(&mut self, graph: &'m GraphProto, scope: ScopeId) -> Result<()> {
+        for (index, tensor) in graph.initializer.iter().enumerate() {
+            check::constant(tensor)?;
+            let constant = Constant { tensor: Cow::Borrowed(tensor), place: Place::Initializer(scope, index) };
+            self.define(scope, tensor.name(), Source::Constant(constant))?;
+        }
+        for sparse in &graph.sparse_initializer {
+            if let Some(values) = &sparse.values {
+                self.define(scope, values.name(), Source::OpaqueConstant)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn nodes(&mut self, graph: &'m GraphProto, scope: ScopeId, depth: usize) -> Result<()> {
+        for (position, proto) in graph.node.iter().enumerate() {
+            if let Some(source) = constant_node(proto, Place::Node(scope, position)) {
+                if let Source::Constant(constant) = &source {
+                    check::constant(&constant.tensor).map_err(|e| e.node(label(proto)))?;
+                }
+                for output in &proto.output {
+                    self.define(scope, output, source.clone()).map_err(|e| e.node(label(proto)))?;
+                }
+                continue;
+            }
+            self.call(proto, scope, position, depth)?;
+        }
+        Ok(())
+    }
+
+    /// A node with its bodies.
+    fn call(&mut self, proto: &'m NodeProto, scope: ScopeId, position: usize, depth: usize) -> Result<()> {
+        let own = || proto.input.iter().map(move |name| (scope, name.as_str()));
+        let mut bodies = subgraphs(proto).peekable();
+        if bodies.peek().is_none() {
+            return self.node(proto, scope, position, Passage::Whole, own().collect(), 0..0);
+        }
+        let inputs: Vec<usize> = bodies.map(|body| formal_inputs(body).count()).collect();
+        if depth < MAX_DEPTH && inputs.iter().all(|n| *n == 0) {
+            let mut reads: Vec<Unread<'m>> = own().collect();
+            for number in 0..inputs.len() {
+                let (inner, body) = self.enter(proto, scope, position, number)?;
+                self.nodes(body, inner, depth + 1)?;
+                reads.extend(body.output.iter().map(|o| (inner, o.name())));
+            }
+            let returned = proto.input.len()..reads.len();
+            return self.node(proto, scope, position, Passage::Join, reads, returned);
+        }
+        if depth < MAX_DEPTH && inputs.len() == 1 {
+            let (inner, body) = self.enter(proto, scope, position, 0)?;
+            let formal: Vec<&'m str> = formal_inputs(body).map(|i| i.name()).collect();
+            let id = self.push(proto, scope, position, Passage::Entry, own().collect(), 0..0)?;
+            for (slot, name) in formal.iter().enumerate() {
+                let value = self.define(inner, name, Source::Node(id, slot)).map_err(|e| e.node(label(proto)))?;
+                self.nodes[id.0 as usize].outputs.push(Some(value));
+            }
+            self.nodes(body, inner, depth + 1)?;
+            let returned = formal.len()..formal.len() + body.output.len();
+            let inside = formal.into_iter().chain(body.output.iter().map(|o| o.name()));
+            let reads = inside.map(|name| (inner, name)).chain(own()).collect();
+            return self.node(proto, scope, position, Passage::Exit, reads, returned);
+        }
+        let captured = captured_names(proto);
+        let reads = own().chain(captured.into_iter().map(|name| (scope, name))).collect();
+        self.node(proto, scope, position, Passage::Whole, reads, 0..0)
+    }
+
+    /// Opens the scope of a body and defines its constants.
+    fn enter(
+        &mut self,
+        proto: &'m NodeProto,
+        scope: ScopeId,
+        position: usize,
+        number: usize,
+    ) -> Result<(ScopeId, &'m GraphProto)> {
+        let missing = || Error::input("a node lost one of its bodies").node(label(proto));
+        let (attribute, index, body) = named_bodies(proto).nth(number).ok_or_else(missing)?;
+        let id = ScopeId(u32::try_from(self.scopes.len()).map_err(|_| Error::input("the model has too many bodies"))?);
+        let output = proto.output.iter().find(|o| !o.is_empty()).map_or("", String::as_str);
+        let outer = self.scopes.get(scope.0 as usize).map_or("", |s| s.prefix.as_str());
+        let prefix = kept::prefix(outer, output, attribute, index);
+        self.scopes.push(Scope { parent: Some((scope, position, number)), prefix });
+        self.names.push(HashMap::new());
+        self.constants(body, id)?;
+        Ok((id, body))
+    }
+
+    /// A node whose outputs are those of the message.
+    fn node(
+        &mut self,
+        proto: &'m NodeProto,
+        scope: ScopeId,
+        position: usize,
+        passage: Passage,
+        reads: Vec<Unread<'m>>,
+        returned: Range<usize>,
+    ) -> Result<()> {
+        let id = self.push(proto, scope, position, passage, reads, returned)?;
+        for (slot, name) in proto.output.iter().enumerate() {
+            let output = if name.is_empty() {
+                None
+            } else {
+                Some(self.define(scope, name, Source::Node(id, slot)).map_err(|e| e.node(label(proto)))?)
+            };
+            self.nodes[id.0 as usize].outputs.push(output);
+        }
+        Ok(())
+    }
+
+    fn push(
+        &mut self,
+        proto: &'m NodeProto,
+        scope: ScopeId,
+        position: usize,
+        passage: Passage,
+        reads: Vec<Unread<'m>>,
+        returned: Range<usize>,
+    ) -> Result<NodeId> {
+        let id = NodeId(u32::try_from(self.nodes.len()).map_err(|_| Error::input("the graph has too many nodes"))?);
+        let domain = plain(proto.domain());
+        let is_function = self.functions.contains(&(domain, proto.op_type()));
+        let opset = self.opsets.get(domain).copied().unwrap_or(1);
+        let own_count = if passage == Passage::Exit { 0 } else { proto.input.len() };
+        let input_count = if passage == Passage::Whole { own_count } else { reads.len() };
+        self.nodes.push(Node {
+            proto,
+            passage,
+            scope,
+            position,
+            opset,
+            is_function,
+            inputs: Vec::new(),
+            own_count,
+            returned,
+            input_count,
+            outputs: Vec::new(),
+        });
+        self.unread.push(reads);
+        Ok(id)
+    }
+
+    /// What a name means in a graph: its own value, or one of the graphs around it.
+    fn find(&self, mut scope: ScopeId, name: &str) -> Option<ValueId> {
+        loop {
+            if let Some(value) = self.names.get(scope.0 as usize)?.get(name) {
+                return Some(*value);
+            }
+            scope = self.scopes.get(scope.0 as usize)?.parent?.0;
+        }
+    }
+
+    /// Resolves the inputs of all nodes and notes the readers; vectors get one value per reading.
+    fn read_inputs(&mut self, divided: &BTreeSet<Place>) -> Result<()> {
+        for (index, reads) in std::mem::take(&mut self.unread).into_iter().enumerate() {
+            let id = NodeId(u32::try_from(index).unwrap_or(u32::MAX));
+            let (own_count, returned) = (self.nodes[index].own_count, self.nodes[index].returned.clone());
+            let mut inputs = Vec::with_capacity(reads.len());
+            for (slot, (scope, name)) in reads.into_iter().enumerate() {
+                if name.is_empty() {
+                    inputs.push(None);
+                    continue;
+                }
+                let mut value = self.find(scope, name).ok_or_else(|| {
+                    Error::input("a node reads a tensor that nothing computes")
+                        .node(self.nodes[index].label())
+                        .tensor(name)
+                })?;
+                let known = &self.values[value.0 as usize];
+                let own_reading = slot < own_count
+                    && (known.is_output || !known.readers.is_empty())
+                    && known.constant().is_some_and(|c| is_vector(&c.tensor) || divided.contains(&c.place));
+                if own_reading {
+                    let (source, scope) = (known.source.clone(), known.scope);
+                    value = self.add(scope, name, source);
+                } else if returned.contains(&slot) {
+                    self.values[value.0 as usize].is_output = true;
+                }
+                self.values[value.0 as usize].readers.push((id, slot));
+                inputs.push(Some(value));
+            }
+            self.nodes[index].inputs = inputs;
+        }
+        Ok(())
     }
 }
 
-/// Resolves the inputs of all nodes and notes the readers; vectors and `divided` constants get one value per reading.
-fn read_inputs<'m>(builder: &mut Builder<'m>, nodes: &mut [Node<'m>], divided: &BTreeSet<Place>) -> Result<()> {
-    for (index, node) in nodes.iter_mut().enumerate() {
-        let id = NodeId(u32::try_from(index).unwrap_or(u32::MAX));
-        node.input_count = node.proto.input.len();
-        let captured = captured_names(node.proto);
-        let names = node.proto.input.iter().map(String::as_str).chain(captured);
-        for (slot, name) in names.enumerate() {
-            if name.is_empty() {
-                node.inputs.push(None);
-                continue;
-            }
-            let mut value = builder.names.get(name).copied().ok_or_else(|| {
-                Error::input("a node reads a tensor that nothing computes").node(node.label()).tensor(name)
-            })?;
-            let known = &builder.values[value.0 as usize];
-            let own_reading = slot < node.input_count
-                && (known.is_output || !known.readers.is_empty())
-                && known.constant().is_some_and(|c| is_vector(&c.tensor) || divided.contains(&c.place));
-            if own_reading {
-                let source = known.source.clone();
-                value = builder.add(name, source);
-            }
-            builder.values[value.0 as usize].readers.push((id, slot));
-            node.inputs.push(Some(value));
-        }
-    }
-    Ok(())
+/// The domain with the one that has two spellings spelled in one way.
+fn plain(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
+}
+
+/// The inputs of a body that its owner must give; those that are initializers have values already.
+fn formal_inputs(body: &GraphProto) -> impl Iterator<Item = &ValueInfoProto> {
+    let constants: HashSet<&str> = body.initializer.iter().map(|t| t.name()).collect();
+    body.input.iter().filter(move |i| !constants.contains(i.name()))
 }
 
 /// Scalars and tensors with at most one axis longer than 1: cheap to copy, and shared only by accident.
@@ -164,11 +321,10 @@ fn connect(values: &[Value<'_>], nodes: &[Node<'_>]) -> Result<(DiGraph<NodeId, 
 }
 
 /// The source of a `Constant` node's output, or `None` for any other node.
-fn constant_node(proto: &NodeProto, position: usize) -> Option<Source<'_>> {
+fn constant_node(proto: &NodeProto, place: Place) -> Option<Source<'_>> {
     if !is_constant(proto) {
         return None;
     }
-    let place = Place::Node(position);
     let attribute = proto.attribute.first()?;
     let tensor = match attribute.name() {
         "value" => Cow::Borrowed(attribute.t.as_ref()?),

@@ -6,6 +6,7 @@
 //! Invariants: groups are ordered by the first node that reads a member; every member's axis has the group's atom in
 //! its expression.
 
+mod parts;
 pub mod sharing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::axes::{Expr, LockId, Shape};
 use crate::coupling::{Coupling, Role};
 use crate::graph::{Graph, NodeId, ValueId};
+use crate::ops::Part;
 use crate::tasks::{TaskSet, Tasks};
 
 /// One place where a group shows in a constant.
@@ -43,6 +45,10 @@ pub struct Group {
     pub tasks: TaskSet,
     /// Why they must stay, if they must.
     pub lock: Option<LockId>,
+    /// What they are in an attention product, if they may shrink and are a part of one.
+    pub part: Option<Part>,
+    /// True if statistics are taken over them, so that they may shrink approximately at best.
+    pub approximate: bool,
 }
 
 /// All groups of a model, in order.
@@ -58,6 +64,7 @@ pub fn find(graph: &Graph, coupling: &Coupling, tasks: &Tasks) -> Vec<Group> {
             }
         }
     }
+    let approximate: BTreeSet<Expr> = coupling.approximate.iter().flat_map(|(_, axis, _)| space.atoms(*axis)).collect();
     let mut groups: Vec<Group> = Vec::new();
     let mut index: BTreeMap<Expr, usize> = BTreeMap::new();
     for reading in &coupling.readings {
@@ -76,6 +83,8 @@ pub fn find(graph: &Graph, coupling: &Coupling, tasks: &Tasks) -> Vec<Group> {
                         members: Vec::new(),
                         tasks: TaskSet::default(),
                         lock: space.lock_of(atom),
+                        part: None,
+                        approximate: approximate.contains(&atom),
                     });
                     groups.len() - 1
                 });
@@ -85,6 +94,7 @@ pub fn find(graph: &Graph, coupling: &Coupling, tasks: &Tasks) -> Vec<Group> {
         }
     }
     name(graph, &mut groups);
+    parts::mark(coupling, &mut groups, &index);
     groups
 }
 
@@ -108,7 +118,8 @@ fn name(graph: &Graph, groups: &mut [Group]) {
 }
 
 /// The nestings in which more than one factor may shrink: each entry lists the free groups factor by factor, outermost
-/// first. Shrinking all of them at once would remove more than was asked for.
+/// first. Shrinking all of them at once would remove more than was asked for. Heads and head dimensions on axes of their own
+/// count as nested, as they are where a weight has them on one.
 pub fn nestings(coupling: &Coupling, groups: &[Group]) -> Vec<Vec<Vec<usize>>> {
     let space = &coupling.space;
     let index: BTreeMap<Expr, usize> =
@@ -135,6 +146,20 @@ pub fn nestings(coupling: &Coupling, groups: &[Group]) -> Vec<Vec<Vec<usize>>> {
                 }
                 Shape::Atom | Shape::One => {}
             }
+        }
+    }
+    for reading in &coupling.readings {
+        let axes = coupling.axes[reading.value.0 as usize].iter().flatten();
+        let free = |axis: &Expr| space.atoms(*axis).iter().filter_map(|a| index.get(a).copied()).collect();
+        let axes: Vec<Vec<usize>> = axes.map(free).collect();
+        let alone = |part: Part| {
+            let is_alone =
+                move |axis: &&Vec<usize>| !axis.is_empty() && axis.iter().all(|g| groups[*g].part == Some(part));
+            axes.iter().filter(is_alone).cloned().collect::<Vec<_>>()
+        };
+        let (heads, dimensions) = (alone(Part::Heads), alone(Part::HeadDimensions));
+        if !heads.is_empty() && !dimensions.is_empty() {
+            nestings.insert([heads, dimensions].concat());
         }
     }
     nestings.into_iter().collect()

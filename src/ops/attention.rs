@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Change, Edit, NodeView, Refusal, Refused, Rule, Signature, Term};
+use super::{Change, Edit, NodeView, Part, Refusal, Refused, Rule, Signature, Term};
 use crate::axes::Extent;
 use crate::kept::Indices;
 
@@ -190,11 +190,11 @@ impl Rule for Attention {
 impl Rule for RotaryEmbedding {
     fn signature(&self, node: &NodeView) -> Refused<Signature> {
         match node.rank(0)? {
-            4 => Ok(Signature::parse("b H s d -> b H s d", POSITIONS)?.because("d", ROTATED)),
+            4 => Ok(with_parts(Signature::parse("b H s d -> b H s d", POSITIONS)?.because("d", ROTATED))),
             3 => {
                 let length = self.head(node)?;
                 let signature = Signature::parse("b s (H d) -> b s (H d)", POSITIONS)?.because("d", ROTATED);
-                Ok(signature.with("d", length))
+                Ok(with_parts(signature.with("d", length)))
             }
             _ => Err(Refusal::new("its input has neither three nor four axes")),
         }
@@ -225,6 +225,11 @@ impl RotaryEmbedding {
         };
         length.ok_or_else(unknown_heads)
     }
+}
+
+/// Says which letters are heads and which are what is inside them; the rules above agree on their names.
+fn with_parts(signature: Signature) -> Signature {
+    signature.with_part(Part::Heads, &["H", "K", "Q"]).with_part(Part::HeadDimensions, &["D", "d", "E"])
 }
 
 fn unknown_heads() -> Refusal {
@@ -272,7 +277,8 @@ fn hidden_sizes(node: &NodeView) -> Refused<[i64; 3]> {
 
 /// Describes the bias or mask in `slot`, which broadcasts to [batch, heads, positions, positions]: its axis of heads
 /// follows the letters in `names`. Nothing is said of an input that is left out.
-fn with_bias(node: &NodeView, mut signature: Signature, slot: usize, names: &[&str], heads: i64) -> Refused<Signature> {
+fn with_bias(node: &NodeView, signature: Signature, slot: usize, names: &[&str], heads: i64) -> Refused<Signature> {
+    let mut signature = with_parts(signature);
     if !node.has(slot) {
         return Ok(signature);
     }

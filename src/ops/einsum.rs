@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::elementwise::align;
-use super::{Extents, NodeView, Refusal, Refused, Rule, Signature, Term};
+use super::{Extents, NodeView, Part, Refusal, Refused, Rule, Signature, Term};
 use crate::axes::Extent;
 
 /// A sum of products as an equation says.
@@ -31,6 +31,9 @@ impl Rule for Einsum {
             } else {
                 signature.free(name, Some(extent.clone()))
             };
+            if let Some(part) = equation.part(node, *letter) {
+                signature.mark(&term, part);
+            }
             letters.insert(*letter, (term, extent.clone()));
         }
         for (slot, (operand, rest)) in equation.operands.iter().zip(&rests).enumerate() {
@@ -152,6 +155,16 @@ impl<'a> Equation<'a> {
         let rest = all().any(|a| *a == Axis::Rest).then_some(Axis::Rest);
         let once = self.extents.keys().map(|l| Axis::Letter(*l)).filter(|l| all().filter(|a| *a == l).count() == 1);
         rest.into_iter().chain(once).collect()
+    }
+
+    /// What a letter is where two activations are multiplied: a batch axis of both, or not.
+    fn part(&self, node: &NodeView, letter: char) -> Option<Part> {
+        if self.operands.len() != 2 || (0..2).any(|slot| node.constant(slot).is_some()) {
+            return None;
+        }
+        let has = |axes: &Vec<Axis>| axes.contains(&Axis::Letter(letter));
+        let is_batch = self.operands.iter().all(has) && has(&self.output);
+        Some(if is_batch { Part::Heads } else { Part::HeadDimensions })
     }
 
     fn is_diagonal(&self, letter: char) -> bool {

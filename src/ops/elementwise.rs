@@ -127,10 +127,8 @@ fn common_extent(node: &NodeView, extents: &[Option<&Extent>]) -> Refused<Extent
         [] => Extent::one(),
         [first, rest @ ..] if rest.iter().all(|e| e == first) => (*first).clone(),
         many => {
-            let mut many: Vec<Extent> = many.iter().map(|e| (*e).clone()).collect();
-            many.sort();
-            many.dedup();
-            node.symbolic(|s| s.computed("broadcast", &many))
+            let many: Vec<Extent> = many.iter().map(|e| (*e).clone()).collect();
+            node.symbolic(|s| s.broadcast(&many))
         }
     })
 }

@@ -100,7 +100,7 @@ fn expanded(
             (None, _) => {
                 let result = match asked.value() {
                     Some(_) => asked.clone(),
-                    None => node.symbolic(|s| s.computed("broadcast", &[own.clone(), asked.clone()])),
+                    None => node.symbolic(|s| s.broadcast(&[own.clone(), asked.clone()])),
                 };
                 let from = signature.fixed(format!("a{axis}"), Some(own.clone()), why);
                 (Some(from), signature.fixed(format!("x{axis}"), Some(result), why))

@@ -56,10 +56,8 @@ impl Rule for FusedMatMul {
     }
 }
 
-/// Normalisation of x + skip (+ bias) over the last axis; output 3 is the sum.
-///
-/// SkipLayerNormalization has gamma, beta and bias behind the two summands, SkipSimplifiedLayerNormalization gamma and
-/// bias: vectors along the last axis either way.
+/// Normalisation of x + skip (+ bias) over the last axis; output 3 is the sum. Gamma, beta and bias behind the two
+/// summands are vectors along the last axis.
 pub(super) struct SkipLayerNormalization;
 
 impl Rule for SkipLayerNormalization {
@@ -71,6 +69,10 @@ impl Rule for SkipLayerNormalization {
         }
         Ok(signature)
     }
+
+    fn approximate(&self) -> Option<&'static str> {
+        Some("the last axis")
+    }
 }
 
 /// The sum of word, position and segment embeddings, normalised over the last axis.
@@ -81,8 +83,11 @@ pub(super) struct EmbedLayerNormalization;
 
 impl Rule for EmbedLayerNormalization {
     fn signature(&self, node: &NodeView) -> Refused<Signature> {
-        let why = "its embeddings are looked up along this axis or normalised over it";
-        let mut signature = Signature::parse("b s, _, v h, p h, t h, h, h -> b s h, b, b s h", why)?.scaled_by(5);
+        let signature = Signature::parse(
+            "b s, _, v h, p h, t h, h, h -> b s h, b, b s h",
+            "its embeddings are looked up along this axis",
+        )?;
+        let mut signature = signature.because("h", super::norm::STATISTICS).approximately(&["h"]).scaled_by(5);
         if !node.has(4)
             && let Some(segments) = signature.inputs.get_mut(4)
         {
@@ -90,5 +95,9 @@ impl Rule for EmbedLayerNormalization {
         }
         signature.outputs.truncate(node.outputs.max(1));
         Ok(signature)
+    }
+
+    fn approximate(&self) -> Option<&'static str> {
+        Some("the width of the embeddings")
     }
 }

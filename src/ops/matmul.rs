@@ -5,7 +5,7 @@
 //! broadcasts to [M, N] in every operator set.
 
 use super::elementwise::align;
-use super::{NodeView, Refusal, Refused, Rule, Signature, Term};
+use super::{NodeView, Part, Refusal, Refused, Rule, Signature, Term};
 use crate::axes::Extent;
 
 /// alpha A B + beta C over matrices, either of A and B transposed.
@@ -77,7 +77,8 @@ impl Layout {
     }
 }
 
-/// The signature of a product of the inputs in two slots: both operands and the product.
+/// The signature of a product of the inputs in two slots: both operands and the product. Where both are activations, as
+/// in attention, the batch axes that they share are heads, and what is multiplied there are head dimensions.
 ///
 /// # Errors
 /// A refusal if the shapes do not fit.
@@ -106,9 +107,15 @@ pub(super) fn arranged(node: &NodeView, operands: [(usize, Layout); 2]) -> Refus
     let is_matrix: Vec<bool> = shapes.iter().map(|shape| shape.len() > 1).collect();
     let mut signature = Signature::default();
     let (batches, mut output) = align(node, &mut signature, &batches, "B")?;
+    let multiplies_activations = operands.iter().all(|(slot, _)| node.constant(*slot).is_none());
     let contracted = signature.free("K", None);
     let rows = (is_matrix.first() == Some(&true)).then(|| signature.free("M", None));
     let columns = (is_matrix.get(1) == Some(&true)).then(|| signature.free("N", None));
+    if multiplies_activations {
+        let shared: Vec<Term> = output.iter().filter(|t| batches.iter().all(|b| b.contains(t))).cloned().collect();
+        shared.iter().for_each(|term| signature.mark(term, Part::Heads));
+        rows.iter().chain(&columns).chain([&contracted]).for_each(|t| signature.mark(t, Part::HeadDimensions));
+    }
     for (side, (batch, order)) in batches.into_iter().zip(orders).enumerate() {
         let matrix: Vec<Term> = if side == 0 {
             rows.iter().chain([&contracted]).cloned().collect()

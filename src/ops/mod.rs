@@ -7,6 +7,7 @@
 mod align;
 mod arithmetic;
 mod attention;
+mod bodies;
 mod concat;
 mod conv;
 mod einsum;
@@ -28,6 +29,7 @@ mod recurrent;
 mod reduce;
 mod reshape;
 mod resize;
+mod root_mean_square;
 mod sample;
 mod scatter;
 mod shapes;
@@ -47,7 +49,7 @@ mod window;
 use std::collections::BTreeMap;
 
 pub use integers::{Integers, MAX_ENTRIES};
-pub use signature::{Letter, Signature, TensorTerms, Term};
+pub use signature::{Letter, Part, Signature, TensorTerms, Term};
 pub use table::{RULES, rule_for};
 pub use view::{Extents, InputView, NodeView, normalise_axis};
 
@@ -92,6 +94,11 @@ pub trait Rule: Sync {
 
     /// Multiply-accumulates of one run, with these input shapes and outputs. Data movement costs nothing.
     fn macs(&self, _node: &NodeView, _outputs: &[Option<Vec<Extent>>]) -> Option<Extent> {
+        None
+    }
+
+    /// What may shrink besides where approximations are allowed, as a phrase for docs/operators.md.
+    fn approximate(&self) -> Option<&'static str> {
         None
     }
 
@@ -145,6 +152,8 @@ pub enum Edit {
     /// Some entries of input `slot`, a tensor of these dimensions computed when the model runs, are multiplied and divided:
     /// (index, factor, divisor).
     Ratios(usize, Vec<usize>, Vec<(usize, i64, i64)>),
+    /// A float attribute gets a value.
+    Float(&'static str, f32),
     /// An attribute goes.
     Remove(&'static str),
     /// Output `slot` is multiplied by a factor.

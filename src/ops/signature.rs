@@ -24,6 +24,15 @@ pub enum Term {
     Product(Vec<Term>),
 }
 
+/// What channels are to a product of two activations, as attention consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The products side by side: a batch axis of both operands.
+    Heads,
+    /// What every one of them is over: queries and keys where they are contracted, values where they are passed on.
+    HeadDimensions,
+}
+
 /// A letter and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
@@ -31,6 +40,11 @@ pub struct Letter {
     pub name: String,
     /// Why it may not shrink; `None` for capitals.
     pub fixed: Option<String>,
+    /// True if the letter may shrink all the same where approximations are allowed: statistics are then taken over what
+    /// remains of it.
+    pub approximate: bool,
+    /// What the letter is in an attention product, if it is a part of one.
+    pub part: Option<Part>,
     /// Its extent, needed where no single input axis tells it.
     pub extent: Option<Extent>,
 }
@@ -53,6 +67,8 @@ pub struct Signature {
     pub statistics: &'static [usize],
     /// The input slots of scale and zero point, where the output is (input 0 - zero point) × scale.
     pub quantisation: Option<[usize; 2]>,
+    /// Input slots of a body, and axes of them, that the body does not return as they were; `None` = not even the rank.
+    pub changing: Vec<(usize, Option<usize>)>,
 }
 
 impl Signature {
@@ -108,15 +124,44 @@ impl Signature {
         self
     }
 
+    /// Lets the small letters called so shrink where approximations are allowed: their reason is that statistics are
+    /// taken over them, and nothing else.
+    #[must_use]
+    pub fn approximately(mut self, names: &[&str]) -> Self {
+        for letter in self.letters.iter_mut().filter(|l| l.fixed.is_some() && names.contains(&l.name.as_str())) {
+            letter.approximate = true;
+        }
+        self
+    }
+
+    /// Says what the letters called so are in an attention product.
+    #[must_use]
+    pub fn with_part(mut self, part: Part, names: &[&str]) -> Self {
+        for letter in self.letters.iter_mut().filter(|l| names.contains(&l.name.as_str())) {
+            letter.part = Some(part);
+        }
+        self
+    }
+
+    /// Says what the letter that a term is, if it is one, is in an attention product.
+    pub fn mark(&mut self, term: &Term, part: Part) {
+        if let Term::Letter(index) = term
+            && let Some(letter) = self.letters.get_mut(*index)
+        {
+            letter.part = Some(part);
+        }
+    }
+
     /// A new letter that may shrink.
     pub fn free(&mut self, name: impl Into<String>, extent: Option<Extent>) -> Term {
-        self.letters.push(Letter { name: name.into(), fixed: None, extent });
+        self.letters.push(Letter { name: name.into(), fixed: None, approximate: false, part: None, extent });
         Term::Letter(self.letters.len() - 1)
     }
 
     /// A new letter that may not shrink.
     pub fn fixed(&mut self, name: impl Into<String>, extent: Option<Extent>, why: impl Into<String>) -> Term {
-        self.letters.push(Letter { name: name.into(), fixed: Some(why.into()), extent });
+        let fixed = Some(why.into());
+        self.letters.push(Letter { name: name.into(), fixed, approximate: false, part: None, extent });
         Term::Letter(self.letters.len() - 1)
     }
 
@@ -135,6 +180,21 @@ impl Signature {
         {
             letter.name = letter.name.to_lowercase();
             letter.fixed = Some(why.into());
+        }
+    }
+
+    /// As [`Signature::fix`], but only as long as approximations are not allowed.
+    pub fn fix_unless_approximate(&mut self, term: &Term, why: impl Into<String>) {
+        let before = match term {
+            Term::Letter(index) => self.letters.get(*index).is_none_or(|letter| letter.fixed.is_some()),
+            _ => return,
+        };
+        self.fix(term, why);
+        if let Term::Letter(index) = term
+            && let Some(letter) = self.letters.get_mut(*index)
+        {
+            // A letter that something else fixes stays fixed.
+            letter.approximate = !before;
         }
     }
 

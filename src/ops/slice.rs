@@ -205,7 +205,10 @@ impl Cut {
             // No axis is empty, so its first and last element exist.
             (Some(0), Some(1), Some(1)) => Reach::Locked(Extent::one()),
             (Some(-1), _, Some(1)) if to_the_end => Reach::Locked(Extent::one()),
-            (Some(0), None, Some(1)) if extent.value().is_none() => Reach::Locked(unknown(node, self.axis)),
+            (Some(0), None, Some(1)) => Reach::Locked(match &self.end {
+                Some(end) if node.symbolic(|s| s.is_size(end)) => node.symbolic(|s| s.lesser(extent, end)),
+                _ => unknown(node, self.axis),
+            }),
             _ => Reach::Locked(match (&self.start, &self.end, &self.step) {
                 (Some(start), Some(end), Some(step)) => {
                     let arguments = [extent.clone(), start.clone(), end.clone(), step.clone()];

@@ -5,6 +5,7 @@
 use super::Row;
 use super::arithmetic::{Arithmetic, Operation};
 use super::attention::{Attention, GroupQueryAttention, MultiHeadAttention, ProjectedAttention, RotaryEmbedding};
+use super::bodies::{If, Loop, Scan};
 use super::concat::Concat;
 use super::conv::{Conv, ConvTranspose};
 use super::einsum::Einsum;
@@ -26,6 +27,7 @@ use super::recurrent::Recurrent;
 use super::reduce::{ArgExtreme, Reduce};
 use super::reshape::{Flatten, Reshape};
 use super::resize::{Resize, Upsample};
+use super::root_mean_square::RootMeanSquare;
 use super::sample::GridSample;
 use super::scatter::{Scatter, Trilu};
 use super::shapes::{ConstantOfShape, OneHot, Range, Shape, Size};
@@ -65,6 +67,8 @@ const QUANTIZED_PRODUCT: &str = "as MatMul; the contracted axis is locked unless
 const POINTWISE: &str = "every axis passes through; broadcasting is followed";
 const POOL: &str = "channels pass through; batch and spatial axes are locked";
 const RECURRENT: &str = "inputs and hidden units, `hidden_size` follows; time, batch, directions and gates are locked";
+const ROOT_MEAN_SQUARE: &str =
+    "every axis, the normalised ones too: `epsilon` follows, and the output is multiplied by a factor";
 const ROTARY: &str = "whole heads; what is inside a head is locked, positions too";
 const SKIP: &str = "the last axis is locked, the others pass through";
 const REDUCTION: &str = "the reduced axes are locked, the others pass through";
@@ -154,6 +158,7 @@ pub static RULES: &[Row] = &[
         "the compared axes are locked (before operator set 13 all from `axis` on), the others pass through",
     ),
     row("Identity", &Arithmetic(Operation::Identity), POINTWISE),
+    row("If", &If, "inside the branches too; an axis that both branches return alike is one axis"),
     row("InstanceNormalization", &InstanceNormalization, "batch and channels pass through; spatial axes are locked"),
     row("IsInf", &Elementwise, POINTWISE),
     row("IsNaN", &Elementwise, POINTWISE),
@@ -168,6 +173,11 @@ pub static RULES: &[Row] = &[
         "LogSoftmax",
         &Softmax,
         "the compared axes are locked (before operator set 13 all from `axis` on), the others pass through",
+    ),
+    row(
+        "Loop",
+        &Loop,
+        "inside the body too; a state keeps its axes if every iteration returns the extent that it took",
     ),
     row(
         "LpNormalization",
@@ -195,7 +205,7 @@ pub static RULES: &[Row] = &[
     row("QLinearConv", &QuantizedConv(Form::Linear), QUANTIZED_CONVOLUTION),
     row("QLinearMatMul", &QuantizedMatMul(Form::Linear), QUANTIZED_PRODUCT),
     row("QuantizeLinear", &Quantize, LINEAR),
-    row("RMSNormalization", &LayerNormalization, "the normalised axes are locked, the others pass through"),
+    row("RMSNormalization", &RootMeanSquare { skip: false }, ROOT_MEAN_SQUARE),
     row("RNN", &Recurrent::Rnn, RECURRENT),
     shaped("Range", &Range, &[0, 1, 2], "nothing"),
     row("Reciprocal", &Elementwise, POINTWISE),
@@ -214,6 +224,7 @@ pub static RULES: &[Row] = &[
     shaped("Resize", &Resize, &[3], "axes that keep their extent; interpolated ones are locked"),
     row("RotaryEmbedding", &RotaryEmbedding { cosine: None }, ROTARY),
     row("Round", &Elementwise, POINTWISE),
+    row("Scan", &Scan, "inside the body too, states as those of Loop; what is scanned is locked"),
     shaped("Scatter", &Scatter, &[1], "every axis of the data is locked; its shape is known"),
     shaped("ScatterElements", &Scatter, &[1], "every axis of the data is locked; its shape is known"),
     shaped("ScatterND", &Scatter, &[1], "every axis of the data is locked; its shape is known"),
@@ -222,7 +233,7 @@ pub static RULES: &[Row] = &[
     row("Shrink", &Elementwise, POINTWISE),
     row("Sigmoid", &Elementwise, POINTWISE),
     row("Sign", &Elementwise, POINTWISE),
-    row("SimplifiedLayerNormalization", &LayerNormalization, "the normalised axes are locked, the others pass through"),
+    row("SimplifiedLayerNormalization", &RootMeanSquare { skip: false }, ROOT_MEAN_SQUARE),
     row("Sin", &Elementwise, POINTWISE),
     row("Sinh", &Elementwise, POINTWISE),
     row("Size", &Size, "every axis; the result follows"),
@@ -274,7 +285,7 @@ pub static RULES: &[Row] = &[
     microsoft("QuickGelu", &Elementwise, POINTWISE),
     microsoft("RotaryEmbedding", &RotaryEmbedding { cosine: Some(2) }, ROTARY),
     microsoft("SkipLayerNormalization", &SkipLayerNormalization, SKIP),
-    microsoft("SkipSimplifiedLayerNormalization", &SkipLayerNormalization, SKIP),
+    microsoft("SkipSimplifiedLayerNormalization", &RootMeanSquare { skip: true }, ROOT_MEAN_SQUARE),
 ];
 
 /// The row of an operator, or `None` if it is opaque.

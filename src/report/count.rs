@@ -3,13 +3,14 @@
 //! Parameters are the elements of constants of rank 1 or more that hold weights: floating-point numbers and the 8-bit and
 //! 4-bit integers of quantised weights. Each stored constant counts once, however often it is read. Running statistics
 //! are state and no parameters, so a constant that is read as nothing else does not count; torchvision's ResNet-18 has
-//! 11,689,512 parameters by this rule as by theirs.
+//! 11,689,512 parameters by this rule as by theirs. Constants inside bodies count like others; those inside a local
+//! function once per call, because each call may keep another part.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::axes::Extent;
 use crate::coupling::{Coupling, Role};
-use crate::graph::{Graph, NodeId, Place, ValueId};
+use crate::graph::{Graph, MAIN, NodeId, Place, ValueId};
 use crate::proto::Slice;
 use crate::proto::onnx::tensor_proto::DataType;
 use crate::tasks::{TaskSet, Tasks};
@@ -76,8 +77,9 @@ pub(super) fn stored(
             return None;
         }
         let slice = match place {
-            Place::Initializer(index) => slices.get(&index),
-            Place::Node(_) => None,
+            Place::Initializer(MAIN, index) => slices.get(&index),
+            // Constants elsewhere are sliced at once.
+            _ => None,
         };
         let elements = match slice {
             Some(slice) => elements(slice.dims_after().into_iter().map(|d| u64::try_from(d).ok())),
@@ -121,8 +123,9 @@ pub(super) fn is_symbolic(macs: &[Option<Extent>]) -> bool {
     macs.iter().flatten().any(|m| m.value().is_none())
 }
 
+/// An exit or entry has the outputs of its part, so that the two parts of a node are not taken for each other.
 fn first_output(graph: &Graph, node: NodeId) -> String {
-    graph.node(node).proto.output.first().cloned().unwrap_or_default()
+    graph.node(node).outputs.iter().flatten().next().map_or_else(String::new, |output| graph.key(*output))
 }
 
 fn elements(mut dims: impl Iterator<Item = Option<u64>>) -> u64 {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{FileRow, Opaque, Part, Reason, TaskRow, count, json, locks, opaque, parts, task_rows};
+use super::{FileRow, Opaque, Part, Reason, TaskRow, count, json, locks, opaque, parts, task_rows, words};
 use crate::Result;
 use crate::prune::Analysis;
 
@@ -53,6 +53,10 @@ pub struct GroupRow {
     pub members: Vec<String>,
     /// The tasks that it feeds.
     pub tasks: Vec<String>,
+    /// `heads` or `head dimensions`, if it is that in an attention product.
+    pub part: Option<&'static str>,
+    /// True if it may shrink only because approximations were allowed.
+    pub approximate: bool,
     /// True if it may shrink.
     pub prunable: bool,
     /// Why it may not.
@@ -111,6 +115,8 @@ fn group_rows(analysis: &Analysis) -> Vec<GroupRow> {
             channels: group.extent,
             members: places.map(|m| format!("{}.{}", analysis.graph.value(m.value).name, m.axis)).collect(),
             tasks: group.tasks.iter().filter_map(|t| analysis.tasks.tasks.get(t)).map(|t| t.name.clone()).collect(),
+            part: group.part.map(words::part),
+            approximate: group.approximate && group.lock.is_none(),
             prunable: group.lock.is_none(),
             reason: lock.map(|lock| locks::sentence(&analysis.graph, lock)),
         }

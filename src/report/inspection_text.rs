@@ -64,7 +64,12 @@ fn groups(groups: &[GroupRow], n_tasks: usize, width: Option<usize>) -> String {
             thousands(group.channels as u64),
             group.members.len().to_string(),
             shorten(&feeds, tasks),
-            group.reason.as_ref().map_or("yes".to_owned(), |why| format!("no: {}", shorten(why, reason))),
+            match (&group.reason, group.part) {
+                (Some(why), _) => format!("no: {}", shorten(why, reason)),
+                (None, Some(part)) => format!("yes, {part}"),
+                (None, None) if group.approximate => "yes, approximately".to_owned(),
+                (None, None) => "yes".to_owned(),
+            },
         ]
     });
     table(&["<group", "channels", "members", "<feeds", "<prunable"], rows)

@@ -86,6 +86,7 @@ pub(super) fn sentence(graph: &Graph, lock: &Lock) -> String {
 fn held_sentence(held: &Held, groups: &[Group]) -> String {
     match held {
         Held::Protected(name) => format!("`{name}` is protected"),
+        Held::Part(part) => format!("{} are kept on demand", super::words::part(*part)),
         Held::Copies => "copies of a shared constant would take more than what goes".to_owned(),
         Held::Nested(other) => {
             let other = groups.get(*other).map_or("another group", |g| g.name.as_str());

@@ -8,6 +8,7 @@ mod explain;
 mod inspection;
 mod inspection_text;
 mod locks;
+mod options;
 mod text;
 mod verification;
 pub mod words;
@@ -20,13 +21,14 @@ pub use explain::explain;
 pub use inspection::{GroupRow, Inspection, Share};
 pub use inspection_text::inspection_text;
 pub use locks::Reason;
-pub use text::{text, verification_text};
-pub use verification::{OutputRow, Verification};
+pub use options::Options;
+pub use text::{drift_text, text, verification_text};
+pub use verification::{DriftRow, OutputRow, Verification};
 
 use crate::Result;
-use crate::allocate::{Held, Plan, Rounding};
+use crate::allocate::{Held, Plan};
 use crate::graph::Graph;
-use crate::prune::{Analysis, PruneConfig};
+use crate::prune::Analysis;
 use crate::rewrite::Rewritten;
 use crate::tasks::{TaskSet, Tasks};
 use count::Cost;
@@ -67,6 +69,8 @@ pub struct Report {
     pub constants: Vec<String>,
     /// Nodes that no rule describes, so that what they touch stays whole.
     pub opaque: Vec<Opaque>,
+    /// Nodes, by their first outputs, that take statistics over what remains of an axis.
+    pub approximated: Vec<String>,
     /// Why parameters stay, the biggest share first.
     pub stays: Vec<Reason>,
     /// How verification ended.
@@ -82,47 +86,6 @@ pub struct FileRow {
     pub path: String,
     /// Its length with that of its data file; none where the file was not written.
     pub bytes: Option<u64>,
-}
-
-/// The options that decide which channels go.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Options {
-    /// The plan file that was replayed; the other options then did not matter.
-    pub plan: Option<String>,
-    /// The fraction of channels to remove.
-    pub ratio: Option<f64>,
-    /// The importance criterion.
-    pub criterion: String,
-    /// The multiple that kept counts are rounded to; none for the automatic choice.
-    pub round_to: Option<usize>,
-    /// The smallest number of channels that a group keeps.
-    pub min_channels: usize,
-    /// The largest fraction that a group loses.
-    pub max_ratio: f64,
-    /// Patterns of protected names.
-    pub protect: Vec<String>,
-    /// The seed.
-    pub seed: u64,
-}
-
-impl Options {
-    /// The options of a run; `plan` names the plan file if one was replayed.
-    pub fn new(config: &PruneConfig, plan: Option<String>) -> Self {
-        let round_to = match config.rounding {
-            Rounding::Auto => None,
-            Rounding::Multiple(n) => Some(n),
-        };
-        Self {
-            ratio: plan.is_none().then_some(config.ratio),
-            plan,
-            criterion: config.criterion.clone(),
-            round_to,
-            min_channels: config.min_channels,
-            max_ratio: config.max_ratio,
-            protect: config.protect.clone(),
-            seed: config.seed,
-        }
-    }
 }
 
 /// A number before and after pruning.
@@ -169,7 +132,7 @@ pub struct GroupCounts {
     pub shrunk: usize,
     /// Those that could shrink, but were not asked to: the ratio, the rounding or a floor.
     pub whole: usize,
-    /// Those that a name pattern protects.
+    /// Those that a name pattern protects, and heads and head dimensions that are kept on demand.
     pub protected: usize,
     /// Those that share an axis with a group that shrinks instead.
     pub nested: usize,
@@ -265,6 +228,7 @@ impl Report {
             channels: channels(analysis, run.plan),
             constants: stored.iter().map(|s| s.name.clone()).collect(),
             opaque: opaque(analysis),
+            approximated: run.rewritten.approximated.iter().cloned().collect(),
             stays: locks::reasons(analysis, &stored, Some(run.plan)),
             verification: run.verification,
             stages: run.stages,
@@ -357,7 +321,7 @@ fn group_counts(analysis: &Analysis, plan: &Plan) -> GroupCounts {
         let is_shrunk = plan.kept.get(index).is_some_and(Option::is_some);
         match (group.lock, plan.held.get(&index)) {
             (Some(_), _) => counts.locked += 1,
-            (None, Some(Held::Protected(_))) => counts.protected += 1,
+            (None, Some(Held::Protected(_) | Held::Part(_))) => counts.protected += 1,
             (None, Some(Held::Nested(_))) => counts.nested += 1,
             (None, None) if is_shrunk => counts.shrunk += 1,
             (None, Some(Held::Copies) | None) => counts.whole += 1,

@@ -78,6 +78,12 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         lines.push(("MACs", "per element of the dynamic axes".to_owned()));
     }
     lines.push(("verified", verification_text(&report.verification)));
+    if !report.approximated.is_empty() {
+        let count = report.approximated.len();
+        let line = format!("{count} node{} with statistics over what remains", plural(count));
+        lines.push(("approx.", line));
+    }
+    lines.extend(drift_text(&report.verification).map(|line| ("drift", line)));
     if !report.stages.is_empty() {
         let slow = report.stages.iter().filter(|s| s.seconds >= 0.001);
         let times: Vec<String> = slow.map(|s| format!("{} {}", s.stage, seconds(s.seconds))).collect();
@@ -120,7 +126,7 @@ pub(super) fn stays(reasons: &[Reason], verb: &str, most: usize) -> Option<Strin
         .into_iter()
         .map(|(why, places)| {
             let sentence = match places.as_slice() {
-                [only] => shorten(&only.reason, 120),
+                [only] => shorten(&only.reason, 160),
                 several => format!("{} at {} places", shorten(why, 100), several.len()),
             };
             (places.iter().map(|r| r.share).sum(), sentence)
@@ -152,15 +158,33 @@ pub fn verification_text(verification: &Verification) -> String {
             let more = if outputs.len() > 4 { ", …" } else { "" };
             let tolerance = verification.tolerance.unwrap_or_default();
             let worst = worst.collect::<Vec<_>>().join(", ");
-            format!("equals the masked original with {engine}: {worst}{more} (relative, tolerance {tolerance:.0e})")
+            let original = match verification.approximated {
+                0 => "the masked original".to_owned(),
+                _ => "the masked original with statistics over what remains,".to_owned(),
+            };
+            format!("equals {original} with {engine}: {worst}{more} (relative, tolerance {tolerance:.0e})")
         }
         "failed" => match &verification.first_difference {
             Some(first) => format!("FAILED with {engine}: {reason}; first difference: {}", shorten(first, 300)),
             None => format!("FAILED with {engine}: {reason}"),
         },
+        "not compared" => format!("structure only, equality NOT checked: {reason}"),
         "cannot run" => format!("not verified: {engine} cannot run the model: {reason}"),
         _ => "not verified: switched off".to_owned(),
     }
+}
+
+/// How far the outputs have moved from those of the dense model, in one line; none where that was not measured.
+pub fn drift_text(verification: &Verification) -> Option<String> {
+    let mut rows: Vec<_> = verification.drift.iter().collect();
+    rows.sort_by(|a, b| b.relative.total_cmp(&a.relative));
+    let worst = rows.iter().take(4).map(|row| {
+        let cosine = row.cosine.map_or_else(String::new, |cosine| format!(" (cosine {cosine:.3})"));
+        format!("`{}` {:.1} %{cosine}", shorten(&row.name, 40), 100.0 * row.relative)
+    });
+    let worst = worst.collect::<Vec<_>>().join(", ");
+    let more = if rows.len() > 4 { ", …" } else { "" };
+    (!rows.is_empty()).then(|| format!("{worst}{more} from the dense model (relative, L2)"))
 }
 
 fn small(difference: f64) -> String {

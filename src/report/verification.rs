@@ -7,7 +7,7 @@ use crate::verify::{Outcome, Verdict};
 /// How verification ended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verification {
-    /// `passed`, `failed`, `cannot run` or `switched off`.
+    /// `passed`, `failed`, `cannot run`, `not compared` (approximated where there is no reference) or `switched off`.
     pub outcome: &'static str,
     /// The engine, if one was asked.
     pub engine: Option<&'static str>,
@@ -21,6 +21,21 @@ pub struct Verification {
     pub inputs: Vec<(String, Vec<usize>)>,
     /// The differences at every graph output.
     pub outputs: Vec<OutputRow>,
+    /// How many nodes of the masked original take statistics over what remains, as those of the pruned model do.
+    pub approximated: usize,
+    /// How far the outputs are from those of the dense original; empty unless something was approximated.
+    pub drift: Vec<DriftRow>,
+}
+
+/// How far one graph output has moved.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DriftRow {
+    /// The output.
+    pub name: String,
+    /// The length of the difference over that of the dense output; for integers the fraction that differs.
+    pub relative: f64,
+    /// The cosine of the angle between both.
+    pub cosine: Option<f64>,
 }
 
 /// The difference at one graph output.
@@ -47,6 +62,8 @@ impl Verification {
             first_difference: None,
             inputs: Vec::new(),
             outputs: Vec::new(),
+            approximated: 0,
+            drift: Vec::new(),
         }
     }
 
@@ -56,6 +73,7 @@ impl Verification {
             Outcome::Passed => ("passed", None, None),
             Outcome::Failed { reason, first } => ("failed", Some(reason), first.as_ref().map(ToString::to_string)),
             Outcome::CannotRun { reason } => ("cannot run", Some(reason), None),
+            Outcome::NotCompared { reason } => ("not compared", Some(reason), None),
         };
         let outputs = verdict.outputs.iter().map(|o| OutputRow {
             name: o.name.clone(),
@@ -63,6 +81,8 @@ impl Verification {
             max_relative: o.max_relative,
             mismatch: o.mismatch.clone(),
         });
+        let drift = verdict.drift.iter();
+        let drift = drift.map(|d| DriftRow { name: d.name.clone(), relative: d.relative, cosine: d.cosine });
         Self {
             outcome,
             engine: Some(verdict.engine),
@@ -71,6 +91,8 @@ impl Verification {
             first_difference: first,
             inputs: verdict.inputs.iter().map(|i| (i.name.clone(), i.shape.clone())).collect(),
             outputs: outputs.collect(),
+            approximated: verdict.approximated,
+            drift: drift.collect(),
         }
     }
 }

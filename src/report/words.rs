@@ -1,5 +1,7 @@
 //! Numbers and names as people read them.
 
+use crate::ops::Part;
+
 /// A count with commas between thousands: `11,689,512`.
 pub fn thousands(count: u64) -> String {
     let digits = count.to_string();
@@ -38,6 +40,14 @@ pub fn percent(part: u64, whole: u64) -> String {
 /// A duration: `0.42 s`, `310 ms`.
 pub fn seconds(seconds: f64) -> String {
     if seconds < 0.9995 { format!("{:.0} ms", seconds * 1000.0) } else { format!("{seconds:.1} s") }
+}
+
+/// What channels are in an attention product: `heads`, `head dimensions`.
+pub fn part(part: Part) -> &'static str {
+    match part {
+        Part::Heads => "heads",
+        Part::HeadDimensions => "head dimensions",
+    }
 }
 
 /// A name of at most `width` characters (at least 5), its middle left out where it is longer. Names in a model may hold

@@ -1,14 +1,14 @@
 //! Constants: each is sliced once; where its readings keep different parts, every further part gets a copy.
 //!
 //! Invariants: the first part in reading order keeps the constant's name, unless some reading needs the whole, which
-//! then keeps it; a constant that is also a graph output is never renamed; copies are initializers (and inputs up to IR
-//! version 3, where every initializer must be one).
+//! then keeps it; a constant that a graph returns is never renamed; copies are initializers of the main graph, which
+//! every body sees (and inputs up to IR version 3, where every initializer must be one).
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::Shrunk;
 use super::names::Names;
-use crate::graph::{Constant, Graph, NodeId, Place, ValueId};
+use crate::graph::{Constant, Graph, MAIN, NodeId, Place, ValueId, find_graph_mut};
 use crate::kept::KeptAxes;
 use crate::proto::onnx::{AttributeProto, ModelProto, TensorProto, ValueInfoProto, attribute_proto::AttributeType};
 use crate::proto::{Slice, tensor};
@@ -41,7 +41,7 @@ pub(super) fn slice(
             };
             if number == 0 {
                 if let Some(slice) = slice {
-                    replace(model, slices, place, slice)?;
+                    replace(graph, model, slices, place, slice)?;
                 }
                 continue;
             }
@@ -80,8 +80,11 @@ fn parts(graph: &Graph, shrunk: &Shrunk, values: &[ValueId]) -> Vec<(Option<Kept
             None => parts.push((kept, vec![*id])),
         }
     }
-    if let Some(whole) = parts.iter().position(|(kept, _)| kept.is_none()) {
-        parts.swap(0, whole);
+    // What a body returns is returned by name, and a main graph returns the whole.
+    let returned = |ids: &[ValueId]| ids.iter().any(|id| graph.value(*id).is_output);
+    let named = parts.iter().position(|(_, ids)| returned(ids));
+    if let Some(first) = named.or_else(|| parts.iter().position(|(kept, _)| kept.is_none())) {
+        parts.swap(0, first);
     }
     parts
 }
@@ -96,14 +99,25 @@ fn part(constant: &Constant, kept: &KeptAxes) -> Result<Slice> {
 }
 
 /// Puts a part where the constant is stored.
-fn replace(model: &mut ModelProto, slices: &mut BTreeMap<usize, Slice>, place: Place, slice: Slice) -> Result<()> {
+fn replace(
+    graph: &Graph,
+    model: &mut ModelProto,
+    slices: &mut BTreeMap<usize, Slice>,
+    place: Place,
+    slice: Slice,
+) -> Result<()> {
     match place {
-        Place::Initializer(index) => {
+        Place::Initializer(MAIN, index) => {
             slices.insert(index, slice);
         }
-        Place::Node(position) => {
-            let graph = model.graph.as_mut();
-            let Some(node) = graph.and_then(|g| g.node.get_mut(position)) else { return Ok(()) };
+        Place::Initializer(scope, index) => {
+            let body = find_graph_mut(model, &graph.scopes, scope);
+            let Some(tensor) = body.and_then(|g| g.initializer.get_mut(index)) else { return Ok(()) };
+            *tensor = materialise(tensor, &slice)?;
+        }
+        Place::Node(scope, position) => {
+            let holder = find_graph_mut(model, &graph.scopes, scope);
+            let Some(node) = holder.and_then(|g| g.node.get_mut(position)) else { return Ok(()) };
             let Some(attribute) = node.attribute.first_mut() else { return Ok(()) };
             let old = constant_tensor(attribute);
             let new = materialise(&old, &slice)?;

@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::after::After;
 use super::constants::{Readings, declaration};
 use super::names::Names;
-use crate::graph::{Graph, NodeId, Source, ValueId};
+use crate::graph::{Graph, NodeId, ScopeId, Source, ValueId, find_graph_mut};
 use crate::ops::Edit;
 use crate::proto::onnx::{
-    AttributeProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType,
+    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
+    tensor_proto::DataType,
 };
 use crate::proto::tensor;
 use crate::{Error, Result};
@@ -26,46 +27,67 @@ pub(super) fn apply(
     altered: &mut BTreeSet<String>,
 ) -> Result<()> {
     let is_early = model.ir_version() < 4;
-    let Some(target) = model.graph.as_mut() else { return Ok(()) };
     let mut added = Added { before: BTreeMap::new(), behind: BTreeMap::new(), constants: Vec::new() };
+    let mut by_scope: BTreeMap<ScopeId, Vec<NodeId>> = BTreeMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
-        let id = NodeId(u32::try_from(index).unwrap_or(u32::MAX));
-        let Some(proto) = target.node.get_mut(node.position) else { continue };
-        for slot in 0..node.input_count {
-            if let (Some(name), Some(input)) = (readings.get(&(id, slot)), proto.input.get_mut(slot)) {
-                input.clone_from(name);
-            }
-        }
-        for edit in &after.edits[index] {
-            added.edit(graph, id, proto, edit, after, names)?;
+        let renamed = |slot| readings.contains_key(&(NodeId(u32::try_from(index).unwrap_or(u32::MAX)), slot));
+        if !after.edits[index].is_empty() || (0..node.own_count).any(renamed) {
+            by_scope.entry(node.scope).or_default().push(NodeId(u32::try_from(index).unwrap_or(u32::MAX)));
         }
     }
+    for (scope, nodes) in &by_scope {
+        let Some(target) = find_graph_mut(model, &graph.scopes, *scope) else { continue };
+        for id in nodes {
+            let node = graph.node(*id);
+            let Some(proto) = target.node.get_mut(node.position) else { continue };
+            for slot in 0..node.own_count {
+                if let (Some(name), Some(input)) = (readings.get(&(*id, slot)), proto.input.get_mut(slot)) {
+                    input.clone_from(name);
+                }
+            }
+            for edit in &after.edits[id.0 as usize] {
+                added.edit(graph, *id, proto, edit, after, names)?;
+            }
+        }
+    }
+    // Bodies before the graphs around them: insertion moves the nodes that bodies are found by.
+    for scope in by_scope.into_keys().rev() {
+        let Some(target) = find_graph_mut(model, &graph.scopes, scope) else { continue };
+        added.insert(scope, target);
+    }
+    let Some(main) = model.graph.as_mut() else { return Ok(()) };
     for constant in added.constants {
         altered.insert(constant.name().to_owned());
         if is_early {
-            target.input.push(declaration(constant.name(), constant.data_type(), &constant.dims));
+            main.input.push(declaration(constant.name(), constant.data_type(), &constant.dims));
         }
-        target.initializer.push(constant);
-    }
-    if !added.before.is_empty() || !added.behind.is_empty() {
-        let nodes = std::mem::take(&mut target.node);
-        for (position, node) in nodes.into_iter().enumerate() {
-            target.node.extend(added.before.remove(&position).unwrap_or_default());
-            target.node.push(node);
-            target.node.extend(added.behind.remove(&position).unwrap_or_default());
-        }
+        main.initializer.push(constant);
     }
     Ok(())
 }
 
-/// What is added to the graph: nodes before and behind a position, and constants.
+/// What is added: nodes before and behind a position of a graph, and constants, which every body sees in the main graph.
 struct Added {
-    before: BTreeMap<usize, Vec<NodeProto>>,
-    behind: BTreeMap<usize, Vec<NodeProto>>,
+    before: BTreeMap<(ScopeId, usize), Vec<NodeProto>>,
+    behind: BTreeMap<(ScopeId, usize), Vec<NodeProto>>,
     constants: Vec<TensorProto>,
 }
 
 impl Added {
+    /// Puts the new nodes of one graph in their places.
+    fn insert(&mut self, scope: ScopeId, target: &mut GraphProto) {
+        let of_scope = (scope, 0)..=(scope, usize::MAX);
+        if self.before.range(of_scope.clone()).chain(self.behind.range(of_scope)).next().is_none() {
+            return;
+        }
+        let nodes = std::mem::take(&mut target.node);
+        for (position, node) in nodes.into_iter().enumerate() {
+            target.node.extend(self.before.remove(&(scope, position)).unwrap_or_default());
+            target.node.push(node);
+            target.node.extend(self.behind.remove(&(scope, position)).unwrap_or_default());
+        }
+    }
+
     fn edit(
         &mut self,
         graph: &Graph,
@@ -84,6 +106,10 @@ impl Added {
             Edit::Ints(name, values) => {
                 *attribute(proto, name, AttributeType::Ints) =
                     AttributeProto { ints: values.clone(), ..blank(name, AttributeType::Ints) };
+            }
+            Edit::Float(name, value) => {
+                *attribute(proto, name, AttributeType::Float) =
+                    AttributeProto { f: Some(*value), ..blank(name, AttributeType::Float) };
             }
             Edit::Constant(slot, values) => {
                 let dims = vec![i64::try_from(values.len()).unwrap_or(i64::MAX)];
@@ -107,7 +133,7 @@ impl Added {
                     output: vec![scaled],
                     ..Default::default()
                 };
-                self.behind.entry(node.position).or_default().push(scale);
+                self.behind.entry((node.scope, node.position)).or_default().push(scale);
             }
         }
         Ok(())
@@ -162,7 +188,8 @@ impl Added {
             new[*index] = *entry;
         }
         let dims = vec![i64::try_from(length).unwrap_or(i64::MAX)];
-        let step = Step { position: node.position, base: graph.value(value).name, data_type, dims };
+        let place = (node.scope, node.position);
+        let step = Step { place, base: graph.value(value).name, data_type, dims };
         let kept = self.step(&step, "Mul", computed, &keep, names)?;
         let overridden = self.step(&step, "Add", kept, &new, names)?;
         if let Some(input) = proto.input.get_mut(slot) {
@@ -193,7 +220,8 @@ impl Added {
         }
         let dims = dims.iter().map(|d| i64::try_from(*d).unwrap_or(i64::MAX)).collect();
         let data_type = integer_type(graph, value);
-        let step = Step { position: node.position, base: graph.value(value).name, data_type, dims };
+        let place = (node.scope, node.position);
+        let step = Step { place, base: graph.value(value).name, data_type, dims };
         let multiplied = self.step(&step, "Mul", computed, &factors, names)?;
         let divided = self.step(&step, "Div", multiplied, &divisors, names)?;
         if let Some(input) = proto.input.get_mut(slot) {
@@ -207,7 +235,7 @@ impl Added {
         let constant = names.fresh(&format!("{}_{}", step.base, op_type.to_lowercase()));
         self.constants.push(integers(&constant, step.data_type, step.dims.clone(), values)?);
         let output = names.fresh(step.base);
-        self.before.entry(step.position).or_default().push(NodeProto {
+        self.before.entry(step.place).or_default().push(NodeProto {
             op_type: Some(op_type.to_owned()),
             name: Some(names.fresh(&format!("{}_{}", step.base, op_type.to_lowercase()))),
             input: vec![input, constant],
@@ -220,7 +248,7 @@ impl Added {
 
 /// Where arithmetic with an operand is added, and what it looks like.
 struct Step<'g> {
-    position: usize,
+    place: (ScopeId, usize),
     base: &'g str,
     data_type: DataType,
     dims: Vec<i64>,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::Result;
 use crate::axes::{Expr, Extent};
 use crate::coupling::Coupling;
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, MAIN, Passage, Source, ValueId};
 use crate::kept::{Indices, Kept, KeptAxes};
 use crate::proto::{Output, Pages};
 
@@ -31,6 +31,9 @@ pub struct Rewritten {
     /// Constants whose values were changed on purpose: shapes, split sizes, indices, and vectors of which several
     /// readers keep different parts.
     pub altered: BTreeSet<String>,
+    /// The nodes, by the names of their first outputs, that take statistics over axes which got shorter, so that these
+    /// are statistics of what remains; empty unless approximations were allowed.
+    pub approximated: BTreeSet<String>,
     /// Multiply-accumulates of every node after pruning, where known.
     pub macs: Vec<Option<Extent>>,
 }
@@ -52,9 +55,18 @@ pub fn rewrite(graph: &Graph, coupling: &Coupling, masks: &BTreeMap<Expr, Vec<bo
         cleanup::declarations(graph, &shrunk, &readings, &mut model);
         cleanup::dead_constants(&mut model, &mut slices);
     }
-    let (kept, divided) = shrunk.kept(graph);
+    let (kept, divided) = shrunk.kept(graph, coupling);
     altered.extend(divided);
-    Ok(Rewritten { output: Output { model, slices, pages: Pages::default() }, kept, altered, macs: after.macs })
+    let statistics = coupling.approximate.iter().filter(|(_, axis, _)| coupling.space.mask(*axis, masks).is_some());
+    let outputs = statistics.filter_map(|(id, ..)| graph.node(*id).outputs.iter().flatten().next());
+    let approximated = outputs.map(|output| graph.value(*output).name.to_owned()).collect();
+    Ok(Rewritten {
+        output: Output { model, slices, pages: Pages::default() },
+        kept,
+        altered,
+        approximated,
+        macs: after.macs,
+    })
 }
 
 /// Which axes of which values got shorter.
@@ -108,31 +120,43 @@ impl Shrunk {
     /// The facts for verification, by name, and the constants that are divided: those whose readings keep different
     /// parts. They are no part of the facts, because no one set of indices describes them; what their readers make of
     /// the parts is masked anyway.
-    fn kept(&self, graph: &Graph) -> (Kept, Vec<String>) {
+    fn kept(&self, graph: &Graph, coupling: &Coupling) -> (Kept, BTreeSet<String>) {
         let mut kept = Kept::default();
-        let mut disagreeing: BTreeSet<&str> = BTreeSet::new();
+        let mut disagreeing: BTreeSet<String> = BTreeSet::new();
         for id in graph.value_ids() {
             let value = graph.value(id);
             let axes = self.get(id);
             if value.constant().is_none() {
-                if let Some(axes) = axes {
-                    kept.activations.insert(value.name.to_owned(), axes.clone());
+                // What a body takes is no output of a node, and as short as what it is given.
+                let is_given =
+                    matches!(value.source, Source::Node(node, _) if graph.node(node).passage == Passage::Entry);
+                if let Some(axes) = axes.filter(|_| !is_given) {
+                    let key = graph.key(id);
+                    if value.scope != MAIN {
+                        let before = coupling.shape(id).unwrap_or_default();
+                        let extent = |(axis, extent): (&Option<Indices>, &Extent)| {
+                            axis.as_ref().and_then(|_| u32::try_from(extent.size()?).ok())
+                        };
+                        kept.extents.insert(key.clone(), axes.iter().zip(&before).map(extent).collect());
+                    }
+                    kept.activations.insert(key, axes.clone());
                 }
             } else if value.is_output || !value.readers.is_empty() {
                 // A reading that needs the whole constant counts as an empty list here.
                 let axes = axes.cloned().unwrap_or_default();
-                match kept.constants.get(value.name) {
+                let key = graph.key(id);
+                match kept.constants.get(&key) {
                     Some(other) if *other != axes => {
-                        disagreeing.insert(value.name);
+                        disagreeing.insert(key);
                     }
                     _ => {
-                        kept.constants.insert(value.name.to_owned(), axes);
+                        kept.constants.insert(key, axes);
                     }
                 }
             }
         }
-        kept.constants.retain(|name, axes| !axes.is_empty() && !disagreeing.contains(name.as_str()));
-        (kept, disagreeing.into_iter().map(str::to_owned).collect())
+        kept.constants.retain(|name, axes| !axes.is_empty() && !disagreeing.contains(name));
+        (kept, disagreeing)
     }
 }
 

@@ -47,7 +47,7 @@ fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: 
                 && coupling.integers[v.0 as usize] != after.integers[v.0 as usize]
         })
     };
-    let changed: Vec<usize> = (0..node.input_count).filter(|slot| changed(*slot, after)).collect();
+    let changed: Vec<usize> = (0..node.own_count).filter(|slot| changed(*slot, after)).collect();
     let row = if coupling.opaque[index].is_some() { None } else { (coupling.rules)(node.domain(), node.op_type()) };
     // Arithmetic that can be followed to the last entry; an entry that is lost on the way is data.
     let mut results = node.outputs.iter().flatten().map(|v| coupling.integers[v.0 as usize].as_ref()).peekable();

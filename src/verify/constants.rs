@@ -7,30 +7,57 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::kept::KeptAxes;
+use crate::kept::{self, KeptAxes};
 use crate::proto::onnx::tensor_proto::DataType;
 use crate::proto::onnx::{GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::{Error, Result};
 
-/// The constants of a model by the name of their value.
-pub(super) fn constants(model: &ModelProto) -> BTreeMap<&str, &TensorProto> {
+/// The constants of a model by the name of their value, inside bodies behind the prefix of the body.
+pub(super) fn constants(model: &ModelProto) -> BTreeMap<String, &TensorProto> {
     let mut found = BTreeMap::new();
     if let Some(graph) = &model.graph {
-        collect(graph, &mut found);
+        collect(graph, "", &mut found);
     }
     found
 }
 
-fn collect<'m>(graph: &'m GraphProto, found: &mut BTreeMap<&'m str, &'m TensorProto>) {
-    found.extend(graph.initializer.iter().map(|t| (t.name(), t)));
+fn collect<'m>(graph: &'m GraphProto, prefix: &str, found: &mut BTreeMap<String, &'m TensorProto>) {
+    found.extend(graph.initializer.iter().map(|t| (format!("{prefix}{}", t.name()), t)));
     for node in &graph.node {
         if let Some((name, tensor)) = constant_node(node) {
-            found.insert(name, tensor);
+            found.insert(format!("{prefix}{name}"), tensor);
         }
-        for attribute in &node.attribute {
-            attribute.g.iter().chain(&attribute.graphs).for_each(|inner| collect(inner, found));
+        for_each_body(node, prefix, &mut |prefix, inner| collect(inner, prefix, found));
+    }
+}
+
+/// Calls `f` with the prefix and the graph of every body of a node.
+pub(super) fn for_each_body<'m>(node: &'m NodeProto, prefix: &str, f: &mut dyn FnMut(&str, &'m GraphProto)) {
+    for attribute in &node.attribute {
+        for (number, inner) in attribute.g.iter().chain(&attribute.graphs).enumerate() {
+            f(&kept::prefix(prefix, first_output(node), attribute.name(), number), inner);
         }
     }
+}
+
+/// As [`for_each_body`], to change them.
+pub(super) fn for_each_body_mut(
+    node: &mut NodeProto,
+    prefix: &str,
+    f: &mut dyn FnMut(&str, &mut GraphProto) -> Result<()>,
+) -> Result<()> {
+    let output = first_output(node).to_string();
+    for attribute in &mut node.attribute {
+        let name = attribute.name().to_string();
+        for (number, inner) in attribute.g.iter_mut().chain(&mut attribute.graphs).enumerate() {
+            f(&kept::prefix(prefix, &output, &name, number), inner)?;
+        }
+    }
+    Ok(())
+}
+
+fn first_output(node: &NodeProto) -> &str {
+    node.output.iter().find(|o| !o.is_empty()).map_or("", String::as_str)
 }
 
 fn constant_node(node: &NodeProto) -> Option<(&str, &TensorProto)> {
@@ -39,27 +66,24 @@ fn constant_node(node: &NodeProto) -> Option<(&str, &TensorProto)> {
     Some((node.output.first().filter(|_| is_constant)?, tensor?))
 }
 
-/// Calls `f` with the name and the tensor of every constant.
+/// Calls `f` with the prefixed name and the tensor of every constant.
 pub(super) fn for_each_constant_mut(
     graph: &mut GraphProto,
+    prefix: &str,
     f: &mut dyn FnMut(&str, &mut TensorProto) -> Result<()>,
 ) -> Result<()> {
     for tensor in &mut graph.initializer {
-        let name = tensor.name().to_string();
+        let name = format!("{prefix}{}", tensor.name());
         f(&name, tensor)?;
     }
     for node in &mut graph.node {
         if constant_node(node).is_some() {
-            let name = node.output.first().cloned().unwrap_or_default();
+            let name = format!("{prefix}{}", node.output.first().map_or("", String::as_str));
             for tensor in node.attribute.iter_mut().filter(|a| a.name() == "value").filter_map(|a| a.t.as_mut()) {
                 f(&name, tensor)?;
             }
         }
-        for attribute in &mut node.attribute {
-            for inner in attribute.g.iter_mut().chain(&mut attribute.graphs) {
-                for_each_constant_mut(inner, f)?;
-            }
-        }
+        for_each_body_mut(node, prefix, &mut |prefix, inner| for_each_constant_mut(inner, prefix, f))?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::constants::{element, element_size, extents, for_each_constant_mut, remaining, walk};
+use super::constants::{element, element_size, extents, for_each_body_mut, for_each_constant_mut, remaining, walk};
 use crate::engine::ElementType;
 use crate::kept::{Kept, KeptAxes};
 use crate::proto::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto};
@@ -31,7 +31,7 @@ pub(super) fn masked(original: &ModelProto, kept: &Kept, facts: &Facts) -> Resul
     let opset = model.opset_import.iter().find(|o| matches!(o.domain(), "" | "ai.onnx")).map_or(0, |o| o.version());
     let graph = model.graph.as_mut().ok_or_else(|| Error::input("the model has no graph"))?;
     let mut seen = BTreeSet::new();
-    for_each_constant_mut(graph, &mut |name, tensor| match kept.constants.get(name) {
+    for_each_constant_mut(graph, "", &mut |name, tensor| match kept.constants.get(name) {
         Some(axes) => {
             seen.insert(name.to_string());
             zero(tensor, axes).map_err(|e| e.tensor(name))
@@ -43,8 +43,8 @@ pub(super) fn masked(original: &ModelProto, kept: &Kept, facts: &Facts) -> Resul
             return Err(Error::verification(format!("a graph {kind} must not get smaller")).tensor(info.name()));
         }
     }
-    let mut masks = Masks { kept: &kept.activations, facts, opset, names: all_names(graph), done: BTreeSet::new() };
-    masks.graph(graph)?;
+    let mut masks = Masks { kept, facts, opset, names: all_names(graph), done: BTreeSet::new() };
+    masks.graph(graph, "")?;
     let placed = kept.constants.keys().filter(|n| !seen.contains(*n));
     if let Some(name) = placed.chain(kept.activations.keys().filter(|n| !masks.done.contains(*n))).next() {
         return Err(Error::verification("nothing in the original produces a value that gets smaller").tensor(name));
@@ -75,7 +75,7 @@ fn zero(tensor: &mut TensorProto, axes: &KeptAxes) -> Result<()> {
 }
 
 struct Masks<'k> {
-    kept: &'k BTreeMap<String, KeptAxes>,
+    kept: &'k Kept,
     facts: &'k Facts,
     opset: i64,
     /// Every name in use, so that new ones are new.
@@ -84,20 +84,18 @@ struct Masks<'k> {
 }
 
 impl Masks<'_> {
-    fn graph(&mut self, graph: &mut GraphProto) -> Result<()> {
+    fn graph(&mut self, graph: &mut GraphProto, prefix: &str) -> Result<()> {
         let mut nodes = Vec::with_capacity(graph.node.len());
         for mut node in std::mem::take(&mut graph.node) {
-            for attribute in &mut node.attribute {
-                for inner in attribute.g.iter_mut().chain(&mut attribute.graphs) {
-                    self.graph(inner)?;
-                }
-            }
+            for_each_body_mut(&mut node, prefix, &mut |prefix, inner| self.graph(inner, prefix))?;
             let mut selections = Vec::new();
             for output in &mut node.output {
-                if let Some((name, axes)) = self.kept.get_key_value(output.as_str()) {
+                let kept = self.kept;
+                if let Some((key, axes)) = kept.activations.get_key_value(&format!("{prefix}{output}")) {
+                    let name = output.clone();
                     *output = self.fresh(&format!("{name}/unmasked"));
-                    selections.extend(self.selection(name, output, axes).map_err(|e| e.tensor(name))?);
-                    self.done.insert(name.clone());
+                    selections.extend(self.selection(key, &name, output, axes).map_err(|e| e.tensor(key))?);
+                    self.done.insert(key.clone());
                 }
             }
             nodes.push(node);
@@ -107,10 +105,16 @@ impl Masks<'_> {
         Ok(())
     }
 
-    /// The nodes that compute `name` from `unmasked`: one selection for every axis that gets smaller.
-    fn selection(&mut self, name: &str, unmasked: &str, axes: &KeptAxes) -> Result<Vec<NodeProto>> {
-        let missing = || Error::verification("the original has no such activation, or its shape is not known");
-        let (element, extents) = self.facts.get(name).ok_or_else(missing)?;
+    /// The nodes that compute `name` from `unmasked`: one selection for every axis that gets smaller. `key` is the name
+    /// with the prefix of its body.
+    fn selection(&mut self, key: &str, name: &str, unmasked: &str, axes: &KeptAxes) -> Result<Vec<NodeProto>> {
+        let Some((element, extents)) = self.facts.get(key) else {
+            let extents = self.kept.extents.get(key);
+            let missing = || Error::verification("the original has no such activation, or its shape is not known");
+            let extents = extents.filter(|e| e.len() == axes.len()).ok_or_else(missing)?;
+            let opset = self.opset;
+            return super::nested::selection(name, unmasked, axes, extents, opset, &mut |wish| self.fresh(wish));
+        };
         let masks = remaining(axes, extents)?;
         let n = axes.iter().flatten().count();
         if n == 0 {
@@ -181,7 +185,7 @@ fn one_or_zero(element: ElementType, one: bool) -> Vec<u8> {
     }
 }
 
-fn constant(name: &str, element: ElementType, dims: Vec<i64>, data: Vec<u8>) -> NodeProto {
+pub(super) fn constant(name: &str, element: ElementType, dims: Vec<i64>, data: Vec<u8>) -> NodeProto {
     let tensor =
         TensorProto { dims, data_type: Some(element as i32), raw_data: Some(data.into()), ..Default::default() };
     let value = AttributeProto {
@@ -200,7 +204,7 @@ fn constant(name: &str, element: ElementType, dims: Vec<i64>, data: Vec<u8>) -> 
 }
 
 /// The names of all values and nodes, at every depth.
-fn all_names(graph: &GraphProto) -> BTreeSet<String> {
+pub(super) fn all_names(graph: &GraphProto) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = graph.initializer.iter().map(|t| t.name().to_string()).collect();
     names.extend(graph.input.iter().map(|i| i.name().to_string()));
     for node in &graph.node {

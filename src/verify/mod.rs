@@ -13,26 +13,37 @@
 //! The third line is tested on one input. It holds where removed channels are contracted or summed, and fails
 //! where something is normalised or averaged over them without a correction, which is the point.
 //!
-//! Invariants: nothing here knows what operators mean, how channels are coupled or how a model is rewritten; the kept
+//! Where the user allowed nodes to approximate, M is M with those nodes taking their statistics over what remains; what
+//! that does to the outputs is measured against the dense model and reported as drift.
+//!
+//! Invariants: but for those nodes (`statistics`), nothing here knows what operators mean, how channels are coupled or how a model is rewritten; the kept
 //! indices are the only fact shared with those who prune, so that their mistakes cannot be repeated here.
 
 mod compare;
 mod constants;
+mod drift;
+mod emit;
 mod locate;
 mod masked;
+mod nested;
+mod statistics;
 mod structure;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use compare::OutputDifference;
+pub use drift::Drift;
 pub use locate::FirstDifference;
 
 use crate::engine::{Engine, Feeds, InputFact, Samples, Value, facts_of, inputs::input_shapes, samples::random_feeds};
+use crate::functions;
 use crate::kept::Kept;
 use crate::proto::onnx::tensor_proto::DataType;
 use crate::proto::onnx::{GraphProto, ModelProto, TypeProto, tensor_shape_proto::dimension, type_proto};
 use crate::{Error, Result};
+use drift::drift;
 use masked::{Facts, masked};
+use statistics::Remaining;
 
 /// What to verify with.
 #[derive(Clone, Debug)]
@@ -48,12 +59,15 @@ pub struct VerifyOptions {
     pub tolerance: f64,
     /// Constants that may hold other values than the original: shape arithmetic that follows, repaired weights.
     pub altered: BTreeSet<String>,
+    /// Nodes, by the names of their first outputs, that were allowed to approximate: their statistics are those of what
+    /// remains of the axes they run over.
+    pub approximated: BTreeSet<String>,
 }
 
 impl Default for VerifyOptions {
     fn default() -> Self {
-        let (shapes, altered) = (BTreeMap::new(), BTreeSet::new());
-        Self { seed: 0, samples: None, shapes, tolerance: 1e-4, altered }
+        let (shapes, altered, approximated) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self { seed: 0, samples: None, shapes, tolerance: 1e-4, altered, approximated }
     }
 }
 
@@ -74,6 +88,12 @@ pub enum Outcome {
         /// The engine's reason, in one line.
         reason: String,
     },
+    /// Structure agrees and both models run, but an operator that approximates has no reference here, so the outputs
+    /// are only measured against those of the dense model.
+    NotCompared {
+        /// Which operators, in one line.
+        reason: String,
+    },
 }
 
 /// Models with more bytes of weights are run one after the other, so that memory holds one of them at a time.
@@ -92,6 +112,10 @@ pub struct Verdict {
     pub outputs: Vec<OutputDifference>,
     /// The tolerance that applied.
     pub tolerance: f64,
+    /// How far every graph output is from that of the dense original. Empty unless nodes were allowed to approximate.
+    pub drift: Vec<Drift>,
+    /// How many nodes of the reference take statistics over what remains.
+    pub approximated: usize,
 }
 
 impl Verdict {
@@ -113,22 +137,36 @@ pub fn verify(
     engine: &dyn Engine,
     options: &VerifyOptions,
 ) -> Result<Verdict> {
+    // Masks go inside functions as they go inside bodies, so calls are written out on both sides.
+    let (original, pruned) = (functions::inline(original).model, functions::inline(pruned).model);
+    let (original, pruned) = (original.as_ref(), pruned.as_ref());
     let tolerance = if has_half_precision(original) { options.tolerance.max(2e-2) } else { options.tolerance };
-    let mut verdict =
-        Verdict { outcome: Outcome::Passed, engine: engine.name(), inputs: vec![], outputs: vec![], tolerance };
+    let mut verdict = Verdict {
+        outcome: Outcome::Passed,
+        engine: engine.name(),
+        inputs: vec![],
+        outputs: vec![],
+        tolerance,
+        drift: vec![],
+        approximated: 0,
+    };
     let failed = |reason: String| Outcome::Failed { reason, first: None };
     if let Some(what) = structure::deviation(original, pruned, kept, &options.altered)? {
         verdict.outcome = failed(what);
         return Ok(verdict);
     }
-    let (feeds, facts) = match run_original(original, kept, engine, options)? {
+    let (feeds, facts, dense) = match run_original(original, kept, engine, options)? {
         Ok(run) => run,
         Err(reason) => {
             verdict.outcome = Outcome::CannotRun { reason };
             return Ok(verdict);
         }
     };
-    let reference = masked(original, kept, &facts)?;
+    let Remaining { model, placed, missing } =
+        statistics::over_what_remains(original, kept, &facts, &options.approximated)?;
+    verdict.approximated = placed;
+    let reference = masked(&model, kept, &facts)?;
+    drop(model);
     let outputs = output_names(original);
     let run_pruned = || run_all(engine, pruned, &feeds, &outputs);
     let (expected, found) = if weight_bytes(original) < LARGE_BYTES {
@@ -155,6 +193,15 @@ pub fn verify(
             return Ok(verdict);
         }
     };
+    if let Some(found) = found.first().filter(|_| !options.approximated.is_empty()) {
+        let pairs = outputs.iter().zip(dense.iter().zip(found));
+        verdict.drift = pairs.map(|(name, (dense, found))| drift(name, dense, found)).collect();
+    }
+    if let Some(what) = missing.first() {
+        let reason = format!("there is no reference for {what}, which takes statistics over what remains");
+        verdict.outcome = Outcome::NotCompared { reason };
+        return Ok(verdict);
+    }
     for (expected, found) in expected.iter().zip(&found) {
         let pairs = outputs.iter().zip(expected.iter().zip(found));
         let differences = pairs.map(|(name, (a, b))| compare::compare(name, a, b)).collect::<Vec<_>>();
@@ -196,15 +243,15 @@ fn reason(output: &OutputDifference, tolerance: f64) -> String {
     }
 }
 
-/// The inputs that the original runs with, and the types and shapes of the activations that get smaller. The inner error
-/// is the engine's reason.
+/// The inputs that the original runs with, the types and shapes of the activations that get smaller, and what comes out.
+/// The inner error is the engine's reason.
 #[allow(clippy::type_complexity)]
 fn run_original(
     original: &ModelProto,
     kept: &Kept,
     engine: &dyn Engine,
     options: &VerifyOptions,
-) -> Result<std::result::Result<(Vec<Feeds>, Facts), String>> {
+) -> Result<std::result::Result<(Vec<Feeds>, Facts, Vec<Value>), String>> {
     let reachable: BTreeSet<&str> =
         original.graph.iter().flat_map(|g| &g.node).flat_map(|n| &n.output).map(String::as_str).collect();
     let (taps, nested): (Vec<&String>, Vec<&String>) =
@@ -212,10 +259,13 @@ fn run_original(
     let mut facts = Facts::new();
     let declared = structure::declared_types(original);
     for name in nested {
-        // An engine cannot return a value of a nested graph, so its declaration has to do.
-        let missing = || Error::verification("the original has no such activation, or its shape is not known");
-        let fact = declared.get(name.as_str()).and_then(|t| concrete(t)).ok_or_else(|| missing().tensor(name))?;
-        facts.insert(name.clone(), fact);
+        // An engine cannot return a value of a nested graph, so its declaration or else the recorded extents have to do.
+        if let Some(fact) = declared.get(name.as_str()).and_then(|t| concrete(t)) {
+            facts.insert(name.clone(), fact);
+        } else if !kept.extents.contains_key(name) {
+            let what = "the original has no such activation, or its shape is not known";
+            return Err(Error::verification(what).tensor(name));
+        }
     }
     let wanted: Vec<String> = output_names(original).into_iter().chain(taps.iter().map(|t| (*t).clone())).collect();
     let n_outputs = wanted.len() - taps.len();
@@ -223,10 +273,11 @@ fn run_original(
     for feeds in candidates(original, options)? {
         let Some(first) = feeds.first() else { continue };
         match crate::engine::run_once(engine, original, first, &wanted) {
-            Ok(values) => {
+            Ok(mut values) => {
                 let tapped = taps.iter().zip(values.iter().skip(n_outputs));
                 facts.extend(tapped.map(|(name, v)| ((*name).clone(), (v.element(), v.shape().to_vec()))));
-                return Ok(Ok((feeds, facts)));
+                values.truncate(n_outputs);
+                return Ok(Ok((feeds, facts, values)));
             }
             // The first shape is the likeliest, so its reason tells most.
             Err(e) => reason = reason.or(Some(e.to_string())),

@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::constants::{bytes, constants, element_size, extents, remaining, walk};
+use super::constants::{bytes, constants, element_size, extents, for_each_body, remaining, walk};
 use crate::kept::{Kept, KeptAxes};
-use crate::proto::onnx::{ModelProto, TensorProto, TypeProto};
+use crate::proto::onnx::{GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto};
 use crate::{Error, Result};
 
 /// Checks the structure. Returns `None` when all is well, else the first deviation in words. Constants in `altered`
@@ -36,9 +36,9 @@ pub(super) fn deviation(
     }
     for (name, tensor) in &before {
         let Some(pruned) = after.get(name) else { continue };
-        let may_differ = altered.contains(*name);
-        let what = match kept.constants.get(*name) {
-            Some(axes) => smaller(tensor, pruned, axes, may_differ).map_err(|e| e.tensor(*name))?,
+        let may_differ = altered.contains(name);
+        let what = match kept.constants.get(name) {
+            Some(axes) => smaller(tensor, pruned, axes, may_differ).map_err(|e| e.tensor(name))?,
             None if may_differ => None,
             None => unchanged(tensor, pruned),
         };
@@ -122,17 +122,18 @@ fn smaller(original: &TensorProto, pruned: &TensorProto, axes: &KeptAxes, may_di
     Ok(wrong.map(|(position, next)| format!("element {next} is not element {position} of the original")))
 }
 
-/// The declared element types and extents of inner values, for those that an engine cannot return.
-pub(super) fn declared_types(model: &ModelProto) -> BTreeMap<&str, &TypeProto> {
-    fn collect<'m>(graph: &'m crate::proto::onnx::GraphProto, found: &mut BTreeMap<&'m str, &'m TypeProto>) {
-        found.extend(graph.value_info.iter().filter_map(|v| Some((v.name(), v.r#type.as_ref()?))));
-        for attribute in graph.node.iter().flat_map(|n| &n.attribute) {
-            attribute.g.iter().chain(&attribute.graphs).for_each(|inner| collect(inner, found));
+/// The declared element types and extents of values inside bodies, which an engine cannot return; by prefix and name.
+pub(super) fn declared_types(model: &ModelProto) -> BTreeMap<String, &TypeProto> {
+    fn collect<'m>(graph: &'m GraphProto, prefix: &str, found: &mut BTreeMap<String, &'m TypeProto>) {
+        let named = |v: &'m ValueInfoProto| Some((format!("{prefix}{}", v.name()), v.r#type.as_ref()?));
+        found.extend(graph.value_info.iter().filter_map(named));
+        for node in &graph.node {
+            for_each_body(node, prefix, &mut |prefix, inner| collect(inner, prefix, found));
         }
     }
     let mut found = BTreeMap::new();
     if let Some(graph) = &model.graph {
-        collect(graph, &mut found);
+        collect(graph, "", &mut found);
     }
     found
 }

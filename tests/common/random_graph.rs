@@ -61,8 +61,12 @@ pub fn model(seed: u64) -> String {
         builder.step(dynamic);
     }
     builder.outputs();
-    builder.text
+    let flag = if builder.text.contains(FLAG) { format!("in {FLAG} bool []\n") } else { String::new() };
+    flag + &builder.text
 }
+
+/// The input that chooses branches.
+const FLAG: &str = "flag";
 
 impl Builder {
     fn emit(&mut self, call: &str, dims: Vec<usize>) -> Tensor {
@@ -116,6 +120,28 @@ impl Builder {
         self.rescaled(y, channels / group * kernel * kernel)
     }
 
+    /// Two branches that return alike: each contracts the captured tensor, one by way of a hidden layer.
+    fn branches(&mut self, x: &Tensor) -> Tensor {
+        let (channels, out, hidden) = (x.dims[1], 2 + self.random.below(6), 2 + self.random.below(6));
+        self.count += 1;
+        let (number, name) = (self.count, &x.name);
+        let call = format!(
+            "If({FLAG})
+             then_branch {{
+               a = Conv({name}, then{number}[{out},{channels},1,1], k{number}[{out}])
+               out a
+             }}
+             else_branch {{
+               a = Conv({name}, else{number}[{hidden},{channels},1,1])
+               r = LeakyRelu(a)
+               b = Conv(r, last{number}[{out},{hidden},1,1])
+               out b
+             }}"
+        );
+        let y = self.emit(&call, vec![x.dims[0], out, x.dims[2], x.dims[3]]);
+        self.rescaled(y, channels)
+    }
+
     fn rescaled(&mut self, y: Tensor, fan_in: usize) -> Tensor {
         let scale = 1.5 / (fan_in as f64).sqrt();
         self.emit(&format!("Mul({}, <{scale:.4}>)", y.name), y.dims)
@@ -128,8 +154,9 @@ impl Builder {
         let name = x.name.clone();
         let same = x.dims.clone();
         let divisors: Vec<usize> = (2..c).filter(|d| c.is_multiple_of(*d)).collect();
-        let y = match self.random.below(37) {
+        let y = match self.random.below(39) {
             0..=3 | 30..=35 => self.conv(&x, 1, dynamic),
+            37 | 38 => self.branches(&x),
             4 => self.conv(&x, c, dynamic),
             5 if !divisors.is_empty() => {
                 let group = self.random.pick(&divisors);
