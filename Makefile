@@ -6,7 +6,7 @@ RUN     = target/run
 ZOO     = target/zoo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test update bench models-table zoo zoo-check zoo-fixtures proto docs fuzz
+.PHONY: help run test update bench bench-huge models-table zoo zoo-check zoo-fixtures proto docs fuzz fuzz-files
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ update: ## Rewrite expected texts, generated documents and the README's output a
 
 bench: ## Measure pruning beside cp, peak memory, and growth with the graph; fails if a limit is exceeded
 	$(CARGO) bench --bench pruning
+
+bench-huge: ## The same for a model of 3 GB with data files; needs 10 GB of disk and of memory, so CI leaves it out
+	$(CARGO) bench --bench pruning -- huge
 
 models-table: ## Check pruned real models in Python with ONNX Runtime (PYTHON=... with onnx, onnxruntime, numpy)
 	$(CARGO) build --release
@@ -53,3 +56,6 @@ docs: ## Build the documentation of the library
 fuzz: ## Run the randomised tests with many more cases (CASES=..., MUTATIONS=...)
 	CASES=$(or $(CASES),5000) $(CARGO) test --release --test random
 	MUTATIONS=$(or $(MUTATIONS),100000) $(CARGO) test --release --test mutations
+
+fuzz-files: ## Change whole files at random and put them through everything (MINUTES=...); SEED=... replays one case
+	MINUTES=$(or $(MINUTES),10) $(CARGO) test --release --test fuzz_files -- --nocapture

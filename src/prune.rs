@@ -18,11 +18,14 @@
 //! # Ok::<(), onnx_mtprune::Error>(())
 //! ```
 
+use std::collections::BTreeSet;
+
 use crate::Result;
-use crate::allocate::{self, AllocateConfig, Choice, Plan, Rounding};
+use crate::allocate::{self, AllocateConfig, Choice, Held, Plan, Rounding};
 use crate::coupling::{self, Coupling};
-use crate::graph::Graph;
-use crate::groups::{self, Group};
+use crate::graph::{Graph, Place};
+use crate::groups::{self, Group, sharing};
+use crate::proto::Pages;
 use crate::proto::onnx::ModelProto;
 use crate::rewrite::{self, Rewritten};
 use crate::score::{self, ScoreInput};
@@ -78,6 +81,8 @@ pub struct Analysis<'m> {
     pub tasks: Tasks,
     /// The coupled channel groups.
     pub groups: Vec<Group>,
+    /// The files that the weights lie in, if they are to be given back while they are read; empty at first.
+    pub pages: Pages,
 }
 
 impl<'m> Analysis<'m> {
@@ -98,11 +103,44 @@ impl<'m> Analysis<'m> {
         tasks: &[(String, Vec<String>)],
         options: &coupling::Options,
     ) -> Result<Self> {
-        let graph = Graph::new(model)?;
+        // Constants whose readings do not fit together are divided between them if that promises a smaller file: all of
+        // them, or else one of the first few.
+        const ATTEMPTS: usize = 4;
+        let undivided = Self::dividing(model, tasks, options, &BTreeSet::new())?;
+        let disputed = sharing::disputed(&undivided.graph, &undivided.coupling);
+        if disputed.is_empty() {
+            return Ok(undivided);
+        }
+        let all = Self::dividing(model, tasks, options, &disputed)?;
+        let mut best = if all.bits_when_halved() < undivided.bits_when_halved() { all } else { undivided };
+        for place in disputed.iter().take(ATTEMPTS).filter(|_| disputed.len() > 1) {
+            if !best.graph.divided.is_empty() {
+                break;
+            }
+            let one = Self::dividing(model, tasks, options, &BTreeSet::from([*place]))?;
+            if one.bits_when_halved() < best.bits_when_halved() {
+                best = one;
+            }
+        }
+        Ok(best)
+    }
+
+    fn dividing(
+        model: &'m ModelProto,
+        tasks: &[(String, Vec<String>)],
+        options: &coupling::Options,
+        divided: &BTreeSet<Place>,
+    ) -> Result<Self> {
+        let graph = Graph::dividing(model, divided)?;
         let tasks = Tasks::of(&graph, tasks)?;
         let coupling = Coupling::with_options(&graph, options);
         let groups = groups::find(&graph, &coupling, &tasks);
-        Ok(Self { graph, coupling, tasks, groups })
+        Ok(Self { graph, coupling, tasks, groups, pages: Pages::default() })
+    }
+
+    /// What half of every group would leave of the constants.
+    fn bits_when_halved(&self) -> u128 {
+        sharing::constant_bits(&self.graph, &self.coupling, &sharing::halved(&self.groups))
     }
 
     /// One importance per channel of every group.
@@ -110,8 +148,13 @@ impl<'m> Analysis<'m> {
     /// # Errors
     /// An unknown criterion, a constant that cannot be read.
     pub fn score(&self, config: &PruneConfig) -> Result<Vec<Vec<f64>>> {
-        let input =
-            ScoreInput { graph: &self.graph, coupling: &self.coupling, groups: &self.groups, seed: config.seed };
+        let input = ScoreInput {
+            graph: &self.graph,
+            coupling: &self.coupling,
+            groups: &self.groups,
+            seed: config.seed,
+            pages: &self.pages,
+        };
         score::criterion(&config.criterion)?.criterion.score(&input)
     }
 
@@ -129,7 +172,20 @@ impl<'m> Analysis<'m> {
             heads: config.heads,
             head_dims: config.head_dims,
         };
-        allocate::uniform(&self.graph, &self.coupling, &self.groups, scores, &allocate)
+        let plan = allocate::uniform(&self.graph, &self.coupling, &self.groups, scores, &allocate)?;
+        Ok(if self.graph.divided.is_empty() { plan } else { self.without_growth(plan) })
+    }
+
+    /// Leaves the groups of divided constants whole where their copies would take more than what is removed.
+    fn without_growth(&self, plan: Plan) -> Plan {
+        let bits = |plan: &Plan| sharing::constant_bits(&self.graph, &self.coupling, &plan.masks(&self.groups));
+        let mut held = plan.clone();
+        for group in sharing::touching(&self.graph, &self.groups) {
+            if held.kept.get_mut(group).and_then(Option::take).is_some() {
+                held.held.insert(group, Held::Copies);
+            }
+        }
+        if bits(&held) < bits(&plan) { held } else { plan }
     }
 
     /// Scores and allocates.
@@ -145,6 +201,8 @@ impl<'m> Analysis<'m> {
     /// # Errors
     /// A node that cannot be spelled any more.
     pub fn apply(&self, plan: &Plan) -> Result<Rewritten> {
-        rewrite::rewrite(&self.graph, &self.coupling, &plan.masks(&self.groups))
+        let mut rewritten = rewrite::rewrite(&self.graph, &self.coupling, &plan.masks(&self.groups))?;
+        rewritten.output.pages = self.pages.clone();
+        Ok(rewritten)
     }
 }

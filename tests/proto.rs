@@ -189,7 +189,7 @@ fn contents(mut model: ModelProto) -> ModelProto {
 }
 
 fn round_trip(path: &Path, to: &Path) -> u64 {
-    let output = Output { model: read(path).unwrap().model, slices: BTreeMap::new() };
+    let output = Output { model: read(path).unwrap().model, slices: BTreeMap::new(), ..Output::default() };
     write(&output, to, &WriteOptions::default()).unwrap()
 }
 
@@ -294,7 +294,7 @@ fn external_data_is_read_kept_outside_or_brought_inside() {
 
     for style in [ExternalStyle::Inline, ExternalStyle::External, ExternalStyle::Auto] {
         let to = folder.path().join("out.onnx");
-        let output = Output { model: file.model.clone(), slices: BTreeMap::new() };
+        let output = Output { model: file.model.clone(), slices: BTreeMap::new(), ..Output::default() };
         let length = write(&output, &to, &options(style)).unwrap();
         let written = read(&to).unwrap();
         assert_eq!(contents(written.model.clone()), contents(everything()), "{style:?}");
@@ -330,7 +330,11 @@ fn an_inline_model_above_the_limit_goes_outside() {
         float_data: (0..500).map(|value| value as f32).collect(),
         ..floats("typed", 500)
     };
-    let output = Output { model: model(graph(vec![floats("w", 600), typed], Vec::new())), slices: BTreeMap::new() };
+    let output = Output {
+        model: model(graph(vec![floats("w", 600), typed], Vec::new())),
+        slices: BTreeMap::new(),
+        ..Output::default()
+    };
     let limit = |external, inline_limit| WriteOptions { external, inline_limit };
     write(&output, &to, &limit(ExternalStyle::Auto, 5000)).unwrap();
     assert_eq!(names_in(folder.path()), ["out.onnx"]);
@@ -369,7 +373,7 @@ fn slices_replace_shape_and_data() {
         (0, slice(&sources[0], vec![Some([0, 2].as_slice().into()), Some(even.as_slice().into())])),
         (2, slice(&sources[2], vec![Some([1, 3].as_slice().into())])),
     ]);
-    let output = Output { model: model.clone(), slices };
+    let output = Output { model: model.clone(), slices, ..Output::default() };
     for style in [ExternalStyle::Inline, ExternalStyle::External] {
         write(&output, &to, &options(style)).unwrap();
         let written = read(&to).unwrap();
@@ -467,7 +471,9 @@ fn damaged_files_never_panic_and_decodable_ones_are_written_as_prost_would() {
             let _ = (tensor::raw_bytes(tensor), tensor::to_f32(tensor), tensor::to_i64(tensor));
         }
         let expected = model.encode_to_vec();
-        if decoded % 50 == 0 && write(&Output { model, slices: BTreeMap::new() }, &to, &WriteOptions::default()).is_ok()
+        if decoded % 50 == 0
+            && write(&Output { model, slices: BTreeMap::new(), ..Output::default() }, &to, &WriteOptions::default())
+                .is_ok()
         {
             written += 1;
             assert!(fs::read(&to).unwrap() == expected);
@@ -528,7 +534,7 @@ fn bad_external_data_is_refused() {
 #[test]
 fn unwritable_targets_are_explained_and_unchanged() {
     let folder = tempfile::tempdir().unwrap();
-    let output = Output { model: everything(), slices: BTreeMap::new() };
+    let output = Output { model: everything(), slices: BTreeMap::new(), ..Output::default() };
     let refused = |path: &Path| write(&output, path, &WriteOptions::default()).unwrap_err().to_string();
     let error = refused(folder.path());
     assert!(error.contains("is a folder, not a file to write; add a file name"), "{error}");
@@ -544,7 +550,7 @@ fn unwritable_targets_are_explained_and_unchanged() {
     assert!(refused(Path::new("/dev/null")).contains("not a regular file"));
     // Data that was never loaded must not become an empty tensor.
     let (external, _) = outside(everything());
-    let output = Output { model: external, slices: BTreeMap::new() };
+    let output = Output { model: external, slices: BTreeMap::new(), ..Output::default() };
     let error = write(&output, &folder.path().join("m.onnx"), &WriteOptions::default()).unwrap_err().to_string();
     assert!(error.contains("not loaded (tensor `w`)"), "{error}");
     assert_eq!(names_in(folder.path()), ["m.onnx.data"]);
@@ -556,7 +562,7 @@ fn written_files_have_ordinary_permissions() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.onnx");
-    let output = Output { model: everything(), slices: BTreeMap::new() };
+    let output = Output { model: everything(), slices: BTreeMap::new(), ..Output::default() };
     write(&output, &path, &options(ExternalStyle::External)).unwrap();
     fs::write(folder.path().join("plain"), "").unwrap();
     let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
@@ -576,7 +582,11 @@ fn a_full_disk_leaves_the_old_file() {
     }
     let path = folder.path().join("out.onnx");
     let attempt = |style| {
-        let output = Output { model: model(graph(vec![floats("w", 50_000)], Vec::new())), slices: BTreeMap::new() };
+        let output = Output {
+            model: model(graph(vec![floats("w", 50_000)], Vec::new())),
+            slices: BTreeMap::new(),
+            ..Output::default()
+        };
         write(&output, &path, &options(style)).unwrap_err().to_string()
     };
     fs::write(&path, "old").unwrap();

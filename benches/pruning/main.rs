@@ -3,10 +3,12 @@
 //! Every figure is a ratio of two things measured in turns in one run, so that the speed of the machine cancels out:
 //! pruning a file against copying it with `cp`, peak memory against the size of the file, a graph with four times the
 //! nodes against the smaller one. Each has a limit; the exit code is 1 if one is exceeded, 2 if something cannot be run.
+//! The part `huge` is run only where it is named.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod analysis;
 mod files;
+mod huge;
 mod measure;
 mod networks;
 
@@ -32,13 +34,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the parts named on the command line, or all of them.
+/// Runs the parts named on the command line, or else those that any machine has room for.
 fn run() -> Outcome<Vec<Verdict>> {
     // `cargo bench` adds flags such as --bench, which mean nothing here.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let is_wanted = |part: &str| wanted.is_empty() || wanted.iter().any(|w| w == part);
-    if let Some(unknown) = wanted.iter().find(|w| !["analysis", "files"].contains(&w.as_str())) {
-        return Err(format!("there is no part `{unknown}`; the parts are `analysis` and `files`").into());
+    if let Some(unknown) = wanted.iter().find(|w| !["analysis", "files", "huge"].contains(&w.as_str())) {
+        return Err(format!("there is no part `{unknown}`; the parts are `analysis`, `files` and `huge`").into());
     }
     let mut verdicts = Vec::new();
     if is_wanted("analysis") {
@@ -46,6 +48,9 @@ fn run() -> Outcome<Vec<Verdict>> {
     }
     if is_wanted("files") {
         verdicts.extend(files::run()?);
+    }
+    if wanted.iter().any(|w| w == "huge") {
+        verdicts.extend(huge::run()?);
     }
     Ok(verdicts)
 }

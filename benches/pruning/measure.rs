@@ -51,30 +51,37 @@ pub(crate) struct Run {
     pub(crate) wall: Duration,
     /// The most memory it ever held, mapped files included, in bytes; `None` where the system does not tell.
     pub(crate) peak: Option<u64>,
+    /// The most memory that was seen allocated, mapped files not counted, in bytes.
+    pub(crate) anonymous: Option<u64>,
+    /// The most memory that was seen as pages of mapped files, in bytes.
+    pub(crate) mapped: Option<u64>,
 }
 
 /// Runs a program to its end; its standard output is dropped, its errors are shown.
 pub(crate) fn run(command: &mut Command) -> Outcome<Run> {
     let start = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-    let mut peak = None;
+    let (mut peak, mut anonymous, mut mapped) = (None, None, None);
     loop {
-        peak = high_water_mark(child.id()).max(peak);
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        // The kernel keeps the peak of the sum only.
+        peak = entry(&status, "VmHWM:").max(peak);
+        anonymous = entry(&status, "RssAnon:").max(anonymous);
+        mapped = entry(&status, "RssFile:").max(mapped);
         if let Some(status) = child.try_wait()? {
             let wall = start.elapsed();
             if !status.success() {
                 return Err(format!("{command:?} ended with {status}").into());
             }
-            return Ok(Run { wall, peak });
+            return Ok(Run { wall, peak, anonymous, mapped });
         }
         thread::sleep(POLL);
     }
 }
 
-/// `VmHWM` of a process, which Linux tells in kB.
-fn high_water_mark(id: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+/// An entry of a process's status in bytes, which Linux tells in kB.
+fn entry(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|l| l.strip_prefix(name))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
 }

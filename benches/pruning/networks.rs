@@ -24,6 +24,23 @@ pub(crate) fn heavy(bytes: usize) -> String {
     text + "out kind, place\n"
 }
 
+/// Convolutions, then wide layers, then two task heads. With every extent of 32 and more of its weights multiplied by 64,
+/// the weights fill 3 GB and the largest has 256 MB.
+pub(crate) fn huge() -> String {
+    let mut text = "in x [n,3,8,8]\na0 = Conv(x, stem[32,3,3,3], pads=[1,1,1,1])\n".to_owned();
+    for i in 0..4 {
+        let _ = writeln!(text, "c{i} = Conv(a{i}, v{i}[32,32,3,3], v{i}.b[32], pads=[1,1,1,1])");
+        let _ = writeln!(text, "a{} = Relu(c{i})", i + 1);
+    }
+    text += "p = GlobalAveragePool(a4)\nf = Flatten(p)\nb0 = Gemm(f, g[32,128], g.b[128])\n";
+    for i in 0..9 {
+        let _ = writeln!(text, "m{i} = MatMul(b{i}, w{i}[128,128])");
+        let _ = writeln!(text, "s{i} = Add(m{i}, w{i}.b[128])");
+        let _ = writeln!(text, "b{} = Relu(s{i})", i + 1);
+    }
+    text + "kind = Gemm(b9, kind.w[10,128], kind.b[10], transB=1)\nplace = Gemm(b9, place.w[4,128], transB=1)\nout kind, place\n"
+}
+
 /// A chain of residual, concatenating and splitting blocks with four task heads along it; about `nodes` nodes.
 pub(crate) fn long(nodes: usize) -> String {
     const WIDTH: usize = 8;

@@ -49,6 +49,8 @@ pub enum Held {
     Part(Part),
     /// It is nested with another group of the same axes, which shrinks instead; its index.
     Nested(usize),
+    /// Readings of one constant would need copies of their own that take more than what is removed.
+    Copies,
 }
 
 /// What becomes of every group.

@@ -1,5 +1,6 @@
 //! What can be said on the command line. The texts here are the reference for users.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
@@ -119,7 +120,7 @@ pub(crate) struct PruneArguments {
     #[arg(skip)]
     pub(crate) check: CheckArguments,
     /// Write without verifying
-    #[arg(long, help_heading = "Verification", conflicts_with_all = ["require_verify", "samples", "tolerance", "input_shape"])]
+    #[arg(long, help_heading = "Verification", conflicts_with_all = ["require_verify", "samples", "tolerance"])]
     pub(crate) no_verify: bool,
     /// Fail if the model cannot be verified because the engine cannot run it
     #[arg(long, help_heading = "Verification")]
@@ -152,6 +153,8 @@ pub(crate) struct InspectArguments {
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) tasks: TaskArguments,
+    #[command(flatten)]
+    pub(crate) shapes: ShapeArguments,
     /// Explain why the channels of a group or tensor must stay: the chain of tensors to what locks them
     #[arg(long, value_name = "NAME", conflicts_with = "json")]
     pub(crate) explain: Option<String>,
@@ -192,6 +195,21 @@ pub(crate) struct TaskArguments {
 }
 
 #[derive(Debug, Default, Args)]
+pub(crate) struct ShapeArguments {
+    /// The shape of an input that the model leaves open, as in image=1x3x224x224; may be repeated. The pruned model stays
+    /// as open as the original
+    #[arg(long, value_name = "NAME=DIMS", value_parser = values::input_shape, help_heading = "Shapes")]
+    pub(crate) input_shape: Vec<InputShape>,
+}
+
+impl ShapeArguments {
+    /// The shapes by the name of the input.
+    pub(crate) fn by_input(&self) -> BTreeMap<String, Vec<usize>> {
+        self.input_shape.iter().cloned().collect()
+    }
+}
+
+#[derive(Debug, Default, Args)]
 pub(crate) struct CheckArguments {
     /// Verify with real inputs: one array per graph input, the first axis counting samples
     #[arg(long, value_name = "FILE.npz", help_heading = "Verification")]
@@ -199,9 +217,8 @@ pub(crate) struct CheckArguments {
     /// The largest difference at an output that passes, relative to its largest magnitude (half precision: at least 0.02)
     #[arg(long, value_name = "X", default_value = "0.0001", value_parser = values::tolerance, allow_negative_numbers = true, help_heading = "Verification")]
     pub(crate) tolerance: f64,
-    /// The shape of an input that the model leaves open, as in image=1x3x224x224; may be repeated
-    #[arg(long, value_name = "NAME=DIMS", value_parser = values::input_shape, help_heading = "Verification")]
-    pub(crate) input_shape: Vec<InputShape>,
+    #[command(flatten)]
+    pub(crate) shapes: ShapeArguments,
     /// The seed of everything random: inputs that are fed, the criterion `random`
     #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true, help_heading = "Verification")]
     pub(crate) seed: u64,

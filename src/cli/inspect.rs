@@ -3,6 +3,7 @@
 use onnx_mtprune::Result;
 use onnx_mtprune::coupling;
 use onnx_mtprune::functions;
+use onnx_mtprune::graph::Pins;
 use onnx_mtprune::proto;
 use onnx_mtprune::prune::Analysis;
 use onnx_mtprune::report::{Inspection, explain, inspection_text};
@@ -15,7 +16,8 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<()> {
     let mut console = Console::new(false, arguments.verbose);
     let file = console.stage("read", || proto::read(&arguments.model))?;
     let inlined = functions::inline(&file.model);
-    let options = coupling::Options { allow_approximate: arguments.allow_approximate, ..Default::default() };
+    let pins = Pins::of(&inlined.model, &arguments.shapes.by_input())?;
+    let options = coupling::Options { allow_approximate: arguments.allow_approximate, pins, ..Default::default() };
     let analysis =
         console.stage("analyse", || Analysis::with_options(&inlined.model, &arguments.tasks.tasks, &options))?;
     if let Some(name) = &arguments.explain {

@@ -7,6 +7,7 @@ use std::path::Path;
 use onnx_mtprune::allocate::{Plan, Rounding};
 use onnx_mtprune::coupling;
 use onnx_mtprune::functions;
+use onnx_mtprune::graph::Pins;
 use onnx_mtprune::plan_file::PlanFile;
 use onnx_mtprune::proto::{self, ModelFile, Output, WriteOptions};
 use onnx_mtprune::prune::{Analysis, PruneConfig};
@@ -27,9 +28,11 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let planned = arguments.plan.as_ref().map(|path| verify::read_plan(path, &file)).transpose()?;
     let approximate = planned.as_ref().map_or(arguments.allow_approximate, |plan| !plan.approximated.is_empty());
     let inlined = functions::inline(&file.model);
-    let options = coupling::Options { allow_approximate: approximate, ..Default::default() };
-    let analysis =
+    let pins = Pins::of(&inlined.model, &arguments.check.shapes.by_input())?;
+    let options = coupling::Options { allow_approximate: approximate, pins, ..Default::default() };
+    let mut analysis =
         console.stage("analyse", || Analysis::with_options(&inlined.model, &arguments.tasks.tasks, &options))?;
+    analysis.pages = file.pages.clone();
     let config = config(arguments);
     let plan = match &planned {
         Some(planned) => console.stage("plan", || planned.plan(&analysis.groups))?,

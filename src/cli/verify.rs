@@ -60,7 +60,7 @@ pub(super) fn options(
     Ok(VerifyOptions {
         seed: arguments.seed,
         samples: arguments.samples.as_ref().map(samples::load_npz).transpose()?,
-        shapes: arguments.input_shape.iter().cloned().collect(),
+        shapes: arguments.shapes.by_input(),
         tolerance: arguments.tolerance,
         altered,
         approximated,

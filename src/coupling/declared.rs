@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::Coupling;
 use crate::axes::{Expr, Extent, LockId};
-use crate::graph::{Graph, ScopeId, Value};
+use crate::graph::{Graph, MAIN, ScopeId, Value, is_a_name};
 use crate::proto::onnx::{TypeProto, tensor_shape_proto::dimension, type_proto};
 
 /// The declared types of one model, by scope and name.
@@ -27,6 +27,10 @@ pub(super) fn types<'m>(graph: &Graph<'m>) -> Types<'m> {
 impl Coupling {
     /// Locked axes as declared for a value, or `None` if no rank is declared.
     pub(super) fn declared_axes(&mut self, value: &Value, types: &Types, lock: LockId) -> Option<Vec<Expr>> {
+        if let Some(pinned) = self.pins.input(value.name).filter(|_| value.scope == MAIN) {
+            let extents: Vec<Extent> = pinned.iter().map(|n| Extent::known(*n)).collect();
+            return Some(extents.into_iter().map(|extent| self.space.locked_atom(extent, lock)).collect());
+        }
         let Some(type_proto::Value::TensorType(tensor)) = types.get(&(value.scope, value.name))?.value.as_ref() else {
             return None;
         };
@@ -35,16 +39,14 @@ impl Coupling {
         for dim in &shape.dim {
             let extent = match &dim.value {
                 Some(dimension::Value::DimValue(n)) if *n > 0 => Extent::known(*n),
-                Some(dimension::Value::DimParam(name)) if is_a_name(name) => self.symbols.borrow_mut().named(name),
+                Some(dimension::Value::DimParam(name)) if is_a_name(name) => match self.pins.symbol(name) {
+                    Some(pinned) => Extent::known(pinned),
+                    None => self.symbols.borrow_mut().named(name),
+                },
                 _ => self.symbols.borrow_mut().fresh("?"),
             };
             axes.push(self.space.locked_atom(extent, lock));
         }
         Some(axes)
     }
-}
-
-/// Exporters write `?`, `-1` and the like for dimensions that have nothing in common.
-fn is_a_name(text: &str) -> bool {
-    text.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_') && !text.starts_with("unk__")
 }

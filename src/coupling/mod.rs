@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 
 use crate::axes::{Expr, Extent, LockId, Space, Symbols};
-use crate::graph::{Graph, NodeId, Passage, Source, ValueId};
+use crate::graph::{Graph, NodeId, Passage, Pins, Source, ValueId};
 use crate::ops::{InputView, Integers, NodeView, Part, Refusal, Row, Signature, rule_for};
 use crate::proto::tensor;
 use declared::Types;
@@ -65,17 +65,19 @@ const MASK_BUDGET: usize = 1 << 26;
 pub type Rules = fn(&str, &str) -> Option<&'static Row>;
 
 /// How to couple.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Where the rules come from.
     pub rules: Rules,
     /// True if axes over which statistics are taken may shrink, which equals no masked original.
     pub allow_approximate: bool,
+    /// Shapes given for what the file leaves open.
+    pub pins: Pins,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rules: rule_for, allow_approximate: false }
+        Self { rules: rule_for, allow_approximate: false, pins: Pins::default() }
     }
 }
 
@@ -86,6 +88,8 @@ pub struct Coupling {
     pub rules: Rules,
     /// True if axes over which statistics are taken may shrink.
     pub allows_approximations: bool,
+    /// Shapes given for what the file leaves open.
+    pub pins: Pins,
     /// All axis expressions.
     pub space: Space,
     /// The symbols in their extents.
@@ -139,6 +143,7 @@ impl Coupling {
         let mut coupling = Coupling {
             rules: options.rules,
             allows_approximations: options.allow_approximate,
+            pins: options.pins.clone(),
             space: Space::default(),
             symbols: RefCell::default(),
             axes: vec![None; count],

@@ -4,16 +4,20 @@
 //! symbols contradict concrete inputs); every input has a concrete shape; a panic inside the runtime becomes an error.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use half::f16;
 use prost::Message;
+use tract_onnx::data_resolver::ModelDataResolver;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::{InferenceFact, InferenceModelExt};
 use tract_onnx::tract_hir::internal::{bail, format_err};
 
 use super::{ElementType, Engine, InputFact, Session, Value};
-use crate::proto::onnx::{GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::proto::onnx::tensor_proto::DataLocation;
+use crate::proto::onnx::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
 use crate::{Error, Result};
 
 /// The built-in engine.
@@ -22,6 +26,15 @@ pub struct Tract;
 
 /// A model whose tensors take more than this together is not run: the process would rather be killed than fail.
 const MOST_BYTES: usize = 64 << 30;
+
+/// Tensors from this size on are handed over one by one instead of being encoded with the model.
+const WEIGHT_BYTES: usize = 1 << 16;
+
+/// From this size of all weights on, memory counts for more than a second attempt.
+const LARGE_BYTES: usize = 1 << 30;
+
+/// The runtime wants external data to lie in a folder that exists; nothing is read from it.
+const ANY_FOLDER: &str = "/";
 
 impl Engine for Tract {
     fn name(&self) -> &'static str {
@@ -66,8 +79,14 @@ fn open(model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> TractRes
     if let Some((node, attribute)) = model.graph.iter().flat_map(|g| &g.node).find_map(ignored) {
         bail!("node `{node}` has attribute `{attribute}`, which this engine ignores");
     }
-    let proto = tract_onnx::pb::ModelProto::decode(self_contained(model).as_slice())?;
-    let mut parsed = tract_onnx::onnx().with_ignore_value_info(true).parse(&proto, None)?;
+    let (encoded, weights) = self_contained(model);
+    let large = weights.bytes() > LARGE_BYTES;
+    let proto = tract_onnx::pb::ModelProto::decode(encoded.as_slice())?;
+    drop(encoded);
+    let mut framework = tract_onnx::onnx().with_ignore_value_info(true);
+    framework.provider = Arc::new(weights);
+    let mut parsed = framework.parse(&proto, Some(ANY_FOLDER))?;
+    drop((proto, framework));
     if let Some(name) = parsed.unresolved_inputs.first() {
         bail!("nothing produces the value `{name}`");
     }
@@ -99,6 +118,10 @@ fn open(model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> TractRes
     if bytes > MOST_BYTES {
         bail!("its tensors take {} GB, which is more than this engine is trusted with", bytes >> 30);
     }
+    if large {
+        // A second model to fall back on would hold all weights a second time.
+        return Ok(Box::new(TractSession { plan: typed.into_optimized()?.into_runnable()?, inputs: in_order }));
+    }
     // Optimised plans are several times faster, but a rewrite that fails must not cost us the model.
     let plan = typed.clone().into_optimized().and_then(|m| m.into_runnable());
     let plan = match plan {
@@ -128,28 +151,55 @@ fn ignored(node: &NodeProto) -> Option<(&str, &str)> {
     Some((if node.name().is_empty() { node.output.first()? } else { node.name() }, attribute.name()))
 }
 
-/// The encoded model with every tensor inline: the reader has resolved external data into `raw_data`, but the marks
-/// stay in place so that the file can be written as it was, and the runtime would go looking for the data files.
-fn self_contained(model: &ModelProto) -> Vec<u8> {
+/// The encoded model without big weights, and those. The reader has resolved external data into `raw_data`, but the marks
+/// stay in place so that the file can be written as it was, and the runtime would go looking for the data files. Here
+/// big tensors say that they are external and where in [`Weights`] they lie, so that they are copied once and no more.
+fn self_contained(model: &ModelProto) -> (Vec<u8>, Weights) {
     let mut copy = model.clone();
+    let mut weights = Weights::default();
     if let Some(graph) = &mut copy.graph {
-        inline_graph(graph);
+        weights.take_graph(graph);
     }
-    copy.encode_to_vec()
+    (copy.encode_to_vec(), weights)
 }
 
-fn inline_graph(graph: &mut GraphProto) {
-    graph.initializer.iter_mut().for_each(inline_tensor);
-    for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
-        attribute.t.iter_mut().chain(&mut attribute.tensors).for_each(inline_tensor);
-        attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(inline_graph);
+/// The bytes of big tensors; the `offset` of such a tensor is its place in the list.
+#[derive(Default)]
+struct Weights(Vec<Bytes>);
+
+impl Weights {
+    fn bytes(&self) -> usize {
+        self.0.iter().fold(0, |all, bytes| all.saturating_add(bytes.len()))
+    }
+
+    fn take_graph(&mut self, graph: &mut GraphProto) {
+        graph.initializer.iter_mut().for_each(|tensor| self.take(tensor));
+        for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
+            attribute.t.iter_mut().chain(&mut attribute.tensors).for_each(|tensor| self.take(tensor));
+            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|graph| self.take_graph(graph));
+        }
+    }
+
+    fn take(&mut self, tensor: &mut TensorProto) {
+        let Some(raw) = tensor.raw_data.take_if(|raw| raw.len() >= WEIGHT_BYTES) else {
+            if tensor.raw_data.is_some() {
+                tensor.data_location = None;
+                tensor.external_data.clear();
+            }
+            return;
+        };
+        let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
+        tensor.external_data = vec![entry("location", ".".to_owned()), entry("offset", self.0.len().to_string())];
+        tensor.set_data_location(DataLocation::External);
+        self.0.push(raw);
     }
 }
 
-fn inline_tensor(tensor: &mut TensorProto) {
-    if tensor.raw_data.is_some() {
-        tensor.data_location = None;
-        tensor.external_data.clear();
+impl ModelDataResolver for Weights {
+    fn read_bytes_from_path(&self, to: &mut Vec<u8>, _: &Path, offset: usize, _: Option<usize>) -> TractResult<()> {
+        let bytes = self.0.get(offset).ok_or_else(|| format_err!("there is no weight {offset}"))?;
+        to.extend_from_slice(bytes);
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@
 //! step is quadratic.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use petgraph::algo::toposort;
@@ -19,7 +19,7 @@ use crate::{Error, Result, kept};
 /// Bodies that are nested deeper are not followed. A file cannot nest deeper than about 30, a model in memory can.
 const MAX_DEPTH: usize = 40;
 
-pub(super) fn lower(model: &ModelProto) -> Result<Graph<'_>> {
+pub(super) fn lower<'m>(model: &'m ModelProto, divided: &BTreeSet<Place>) -> Result<Graph<'m>> {
     let graph = model.graph.as_ref().ok_or_else(|| Error::input("the model has no graph"))?;
     let opsets = model.opset_import.iter().map(|o| (plain(o.domain()), o.version())).collect();
     let functions = model.functions.iter().map(|f| (plain(f.domain()), f.name())).collect();
@@ -50,10 +50,10 @@ pub(super) fn lower(model: &ModelProto) -> Result<Graph<'_>> {
         builder.values[id.0 as usize].is_output = true;
         outputs.push(id);
     }
-    builder.read_inputs()?;
+    builder.read_inputs(divided)?;
     let Builder { values, nodes, scopes, .. } = builder;
     let (dependencies, order) = connect(&values, &nodes)?;
-    Ok(Graph { model, scopes, nodes, values, order, outputs, dependencies })
+    Ok(Graph { model, scopes, nodes, values, order, outputs, dependencies, divided: divided.clone() })
 }
 
 /// One input of a node by name, and the graph in which the name is meant.
@@ -240,7 +240,7 @@ impl<'m> Builder<'m> {
     }
 
     /// Resolves the inputs of all nodes and notes the readers; vectors get one value per reading.
-    fn read_inputs(&mut self) -> Result<()> {
+    fn read_inputs(&mut self, divided: &BTreeSet<Place>) -> Result<()> {
         for (index, reads) in std::mem::take(&mut self.unread).into_iter().enumerate() {
             let id = NodeId(u32::try_from(index).unwrap_or(u32::MAX));
             let (own_count, returned) = (self.nodes[index].own_count, self.nodes[index].returned.clone());
@@ -257,8 +257,8 @@ impl<'m> Builder<'m> {
                 })?;
                 let known = &self.values[value.0 as usize];
                 let own_reading = slot < own_count
-                    && !known.readers.is_empty()
-                    && known.constant().is_some_and(|c| is_vector(&c.tensor));
+                    && (known.is_output || !known.readers.is_empty())
+                    && known.constant().is_some_and(|c| is_vector(&c.tensor) || divided.contains(&c.place));
                 if own_reading {
                     let (source, scope) = (known.source.clone(), known.scope);
                     value = self.add(scope, name, source);

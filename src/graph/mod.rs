@@ -2,8 +2,8 @@
 //!
 //! Invariants: every value has one source; nodes stand in topological order (`order`); a constant that looks like a
 //! vector and is read several times appears as one value per reading, so that each reading may shrink on its own
-//! (exporters share identical vectors between unrelated layers); bigger shared constants are one value. `Constant`
-//! nodes are values, not nodes of the dependency graph.
+//! (exporters share identical vectors between unrelated layers); bigger shared constants are one value, unless the
+//! caller has them divided as well. `Constant` nodes are values, not nodes of the dependency graph.
 //!
 //! Bodies (subgraphs of If, Loop, Scan and their like) lie flat among the other nodes, each node and value with its
 //! scope. Where bodies take no inputs, the node that owns them reads what they return. Where one body takes inputs, its
@@ -13,12 +13,15 @@
 mod capture;
 mod check;
 mod lower;
+mod pins;
 mod scope;
 
 pub use lower::is_constant;
+pub use pins::{Pins, is_a_name};
 pub use scope::{MAIN, Scope, ScopeId, find_graph_mut};
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use petgraph::graph::DiGraph;
@@ -179,6 +182,8 @@ pub struct Graph<'m> {
     pub outputs: Vec<ValueId>,
     /// Edges from a node to the readers of its outputs; node weights are in step with `nodes`.
     pub dependencies: DiGraph<NodeId, ValueId>,
+    /// Constants bigger than vectors of which every reading is a value of its own.
+    pub divided: BTreeSet<Place>,
 }
 
 impl<'m> Graph<'m> {
@@ -187,7 +192,15 @@ impl<'m> Graph<'m> {
     /// # Errors
     /// Unknown or duplicate names and cycles, with the node or tensor; constants whose data does not fit their shape.
     pub fn new(model: &'m ModelProto) -> crate::Result<Self> {
-        lower::lower(model)
+        lower::lower(model, &BTreeSet::new())
+    }
+
+    /// As [`Graph::new`], with one value per reading for the `divided` constants, too.
+    ///
+    /// # Errors
+    /// As [`Graph::new`].
+    pub fn dividing(model: &'m ModelProto, divided: &BTreeSet<Place>) -> crate::Result<Self> {
+        lower::lower(model, divided)
     }
 
     /// The node of an id.

@@ -7,6 +7,7 @@
 //! its expression.
 
 mod parts;
+pub mod sharing;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -168,6 +168,9 @@ pub enum Edit {
     Floats(usize, Vec<i64>, Vec<f32>),
     /// Some entries of input `slot`, a vector computed when the model runs, are overridden: (index, value).
     Entries(usize, Vec<(usize, i64)>),
+    /// Some entries of input `slot`, a tensor of these dimensions computed when the model runs, are multiplied and divided:
+    /// (index, factor, divisor).
+    Ratios(usize, Vec<usize>, Vec<(usize, i64, i64)>),
     /// A float attribute gets a value.
     Float(&'static str, f32),
     /// An attribute goes.

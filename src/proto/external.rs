@@ -8,15 +8,15 @@ use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::map::map_file;
+use super::map::Pages;
 use super::onnx::tensor_proto::DataLocation;
 use super::onnx::{ModelProto, TensorProto};
 use super::{tensor, visit};
 use crate::{Error, Result};
 
 /// Sets `raw_data` of every external tensor anywhere in the model. Says whether there was one.
-pub(crate) fn load(model: &mut ModelProto, model_path: &Path) -> Result<bool> {
-    let mut folder = Folder { model_path, canonical: None, files: BTreeMap::new() };
+pub(crate) fn load(model: &mut ModelProto, model_path: &Path, pages: &mut Pages) -> Result<bool> {
+    let mut folder = Folder { model_path, canonical: None, files: BTreeMap::new(), pages };
     let mut found = false;
     visit::tensors_mut(model, &mut |tensor| {
         if is_external(tensor) {
@@ -39,6 +39,7 @@ struct Folder<'a> {
     model_path: &'a Path,
     canonical: Option<PathBuf>,
     files: BTreeMap<PathBuf, Bytes>,
+    pages: &'a mut Pages,
 }
 
 impl Folder<'_> {
@@ -106,7 +107,7 @@ impl Folder<'_> {
         if let Some(bytes) = self.files.get(&canonical) {
             return Ok(bytes.clone());
         }
-        let bytes = map_file(&canonical, "a data file")?;
+        let bytes = self.pages.map_file(&canonical, "a data file")?;
         self.files.insert(canonical, bytes.clone());
         Ok(bytes)
     }

@@ -50,6 +50,15 @@ impl Payload<'_> {
         }
     }
 
+    /// The bytes that it is made from, where they may lie in a mapped file.
+    pub(crate) fn source(&self) -> &[u8] {
+        match self {
+            Payload::Bytes(bytes) => bytes,
+            Payload::Slice(slice, _) => &slice.source,
+            Payload::Typed(..) => &[],
+        }
+    }
+
     /// How much memory it takes to have the bytes at hand.
     pub(crate) fn cost(&self) -> usize {
         if matches!(self, Payload::Bytes(_)) { 0 } else { self.len() }

@@ -16,6 +16,7 @@ pub mod tensor;
 mod visit;
 mod write;
 
+pub use map::Pages;
 pub use read::{ModelFile, decode, read};
 pub use slice::Slice;
 pub use write::{ExternalStyle, Output, PROTOBUF_LIMIT, WriteOptions, write};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::external;
-use super::map::map_file;
+use super::map::Pages;
 use super::onnx::ModelProto;
 use crate::{Error, Result};
 
@@ -30,19 +30,22 @@ pub struct ModelFile {
     pub length_change: i64,
     /// True when a tensor's data lies in another file.
     pub has_external: bool,
+    /// The files that are mapped.
+    pub pages: Pages,
 }
 
 /// Reads a model and, if it has any, its external data.
 ///
 /// Errors name the file, what is wrong with it and what to do.
 pub fn read(path: &Path) -> Result<ModelFile> {
-    let bytes = map_file(path, "an ONNX file")?;
+    let mut pages = Pages::default();
+    let bytes = pages.map_file(path, "an ONNX file")?;
     let mut model = decode(bytes.clone()).map_err(|error| error.file(path))?;
     let as_i64 = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
     let length_change = as_i64(model.encoded_len()) - as_i64(bytes.len());
     let unknown_bytes = length_change.min(0).unsigned_abs();
-    let has_external = external::load(&mut model, path)?;
-    Ok(ModelFile { model, path: path.to_path_buf(), bytes, unknown_bytes, length_change, has_external })
+    let has_external = external::load(&mut model, path, &mut pages)?;
+    Ok(ModelFile { model, path: path.to_path_buf(), bytes, unknown_bytes, length_change, has_external, pages })
 }
 
 /// Decodes a model in memory. External data is not loaded.

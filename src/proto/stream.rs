@@ -11,6 +11,7 @@ use prost::Message;
 use rayon::prelude::*;
 
 use super::layout::{Initializer, Layout, Payload, Placed};
+use super::map::Pages;
 use super::onnx::{GraphProto, ModelProto};
 use crate::{Error, Result};
 
@@ -27,18 +28,29 @@ pub(crate) fn model_len(layout: &Layout<'_>) -> u64 {
 }
 
 /// Writes the encoded model. `failed` turns what the file system says into an error.
-pub(crate) fn write_model(layout: &Layout<'_>, file: impl Write, failed: &dyn Fn(io::Error) -> Error) -> Result<()> {
-    let mut writer = Writer { file: io::BufWriter::with_capacity(1 << 20, file), failed };
+pub(crate) fn write_model(
+    layout: &Layout<'_>,
+    file: impl Write,
+    pages: &Pages,
+    failed: &dyn Fn(io::Error) -> Error,
+) -> Result<()> {
+    let mut writer = Writer { file: io::BufWriter::with_capacity(1 << 20, file), pages, failed };
     model(layout, &mut writer)?;
     writer.file.flush().map_err(failed)
 }
 
 /// Writes the tensors of the data file, each at its offset.
-pub(crate) fn write_data(tensors: &[Placed<'_>], file: impl Write, failed: &dyn Fn(io::Error) -> Error) -> Result<()> {
+pub(crate) fn write_data(
+    tensors: &[Placed<'_>],
+    file: impl Write,
+    pages: &Pages,
+    failed: &dyn Fn(io::Error) -> Error,
+) -> Result<()> {
     let mut file = io::BufWriter::with_capacity(1 << 20, file);
     let mut position = 0u64;
     in_batches(
         tensors,
+        pages,
         |placed| Some((&placed.payload, &placed.name)),
         |placed, bytes| {
             let gap = placed.offset.saturating_sub(position);
@@ -180,6 +192,7 @@ impl Sink for Counter {
 /// Writes through a buffer; tensors larger than the buffer go to the file directly.
 struct Writer<'a, W: Write> {
     file: io::BufWriter<W>,
+    pages: &'a Pages,
     failed: &'a dyn Fn(io::Error) -> Error,
 }
 
@@ -195,8 +208,10 @@ impl<W: Write> Sink for Writer<'_, W> {
     }
 
     fn initializers(&mut self, tag: u32, initializers: &[Initializer<'_>]) -> Result<()> {
+        let pages = self.pages;
         in_batches(
             initializers,
+            pages,
             |initializer| initializer.payload(),
             |initializer, raw| match initializer {
                 Initializer::Whole(tensor) => self.message(tag, *tensor),
@@ -219,6 +234,7 @@ impl<W: Write> Sink for Writer<'_, W> {
 /// Gathers payloads in parallel, a bounded number of bytes ahead of the file, and hands them out in order.
 fn in_batches<T: Sync>(
     items: &[T],
+    pages: &Pages,
     payload: impl Fn(&T) -> Option<(&Payload<'_>, &str)> + Sync,
     mut emit: impl FnMut(&T, Bytes) -> Result<()>,
 ) -> Result<()> {
@@ -240,6 +256,9 @@ fn in_batches<T: Sync>(
             .collect();
         for (item, bytes) in batch.iter().zip(gathered) {
             emit(item, bytes?)?;
+            if let Some((payload, _)) = payload(item) {
+                pages.release(payload.source());
+            }
         }
         rest = next;
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::layout::{Layout, Placement};
+use super::map::Pages;
 use super::onnx::{ModelProto, TensorProto};
 use super::slice::Slice;
 use super::stream;
@@ -23,6 +24,8 @@ pub struct Output {
     pub model: ModelProto,
     /// What remains of initializers, by their index in `graph.initializer`. Replaces their shape and data.
     pub slices: BTreeMap<usize, Slice>,
+    /// The files that tensors lie in; what has been written is given back to them.
+    pub pages: Pages,
 }
 
 impl Output {
@@ -109,11 +112,11 @@ pub fn write(output: &Output, path: &Path, options: &WriteOptions) -> Result<u64
     } else {
         target.data_path()?;
         let data = target.create()?;
-        stream::write_data(&layout.data.tensors, data.as_file(), &failed).map_err(in_file)?;
+        stream::write_data(&layout.data.tensors, data.as_file(), &output.pages, &failed).map_err(in_file)?;
         Some(data)
     };
     let model = target.create()?;
-    stream::write_model(&layout, model.as_file(), &failed).map_err(in_file)?;
+    stream::write_model(&layout, model.as_file(), &output.pages, &failed).map_err(in_file)?;
     let written = model.as_file().metadata().map_err(failed)?.len();
     if written != model_len {
         return Err(Error::input(format!("wrote {written} bytes of {model_len}"))

@@ -87,6 +87,7 @@ fn held_sentence(held: &Held, groups: &[Group]) -> String {
     match held {
         Held::Protected(name) => format!("`{name}` is protected"),
         Held::Part(part) => format!("{} are kept on demand", super::words::part(*part)),
+        Held::Copies => "copies of a shared constant would take more than what goes".to_owned(),
         Held::Nested(other) => {
             let other = groups.get(*other).map_or("another group", |g| g.name.as_str());
             format!("nested with `{other}`, which shrinks instead")

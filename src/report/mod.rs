@@ -324,7 +324,7 @@ fn group_counts(analysis: &Analysis, plan: &Plan) -> GroupCounts {
             (None, Some(Held::Protected(_) | Held::Part(_))) => counts.protected += 1,
             (None, Some(Held::Nested(_))) => counts.nested += 1,
             (None, None) if is_shrunk => counts.shrunk += 1,
-            (None, None) => counts.whole += 1,
+            (None, Some(Held::Copies) | None) => counts.whole += 1,
         }
     }
     counts

@@ -5,17 +5,19 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Shrunk;
+use super::constants::Readings;
 use crate::graph::{Graph, MAIN, ScopeId, find_graph_mut};
 use crate::proto::Slice;
 use crate::proto::onnx::{GraphProto, ModelProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
 
 /// Brings the declared shapes of inner values, and of initializers listed as inputs, up to date.
-pub(super) fn declarations(graph: &Graph, shrunk: &Shrunk, model: &mut ModelProto) {
+pub(super) fn declarations(graph: &Graph, shrunk: &Shrunk, readings: &Readings, model: &mut ModelProto) {
     let mut changed: BTreeMap<ScopeId, HashMap<&str, Vec<Option<usize>>>> = BTreeMap::new();
     for id in graph.value_ids() {
         let value = graph.value(id);
-        // Further readings of a constant have names of their own in the file.
-        if let Some(kept) = shrunk.get(id) {
+        // Readings of a constant that keep another part than the first have names of their own in the file.
+        let is_renamed = value.readers.iter().any(|reader| readings.contains_key(reader));
+        if let Some(kept) = shrunk.get(id).filter(|_| !is_renamed) {
             let extents = || kept.iter().map(|k| k.as_ref().map(|k| k.len())).collect();
             changed.entry(value.scope).or_default().entry(value.name).or_insert_with(extents);
         }

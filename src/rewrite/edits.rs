@@ -121,6 +121,7 @@ impl Added {
                 self.constants.push(tensor::from_f32(&name, dims, values));
             }
             Edit::Entries(slot, entries) => self.entries(graph, id, proto, *slot, entries, after, names)?,
+            Edit::Ratios(slot, dims, ratios) => self.ratios(graph, id, proto, (*slot, dims), ratios, names)?,
             Edit::Remove(name) => proto.attribute.retain(|a| a.name() != *name),
             Edit::Scale(slot, factor) => {
                 let Some(output) = proto.output.get_mut(*slot) else { return Ok(()) };
@@ -197,27 +198,70 @@ impl Added {
             new[*index] = *entry;
         }
         let dims = vec![i64::try_from(length).unwrap_or(i64::MAX)];
-        let base = graph.value(value).name;
-        let mut step = |op_type: &str, input: String, values: &[i64], names: &mut Names| -> Result<String> {
-            let constant = names.fresh(&format!("{base}_{}", op_type.to_lowercase()));
-            self.constants.push(integers(&constant, data_type, dims.clone(), values)?);
-            let output = names.fresh(base);
-            self.before.entry((node.scope, node.position)).or_default().push(NodeProto {
-                op_type: Some(op_type.to_owned()),
-                name: Some(names.fresh(&format!("{base}_{}", op_type.to_lowercase()))),
-                input: vec![input, constant],
-                output: vec![output.clone()],
-                ..Default::default()
-            });
-            Ok(output)
-        };
-        let kept = step("Mul", computed, &keep, names)?;
-        let overridden = step("Add", kept, &new, names)?;
+        let place = (node.scope, node.position);
+        let step = Step { place, base: graph.value(value).name, data_type, dims };
+        let kept = self.step(&step, "Mul", computed, &keep, names)?;
+        let overridden = self.step(&step, "Add", kept, &new, names)?;
         if let Some(input) = proto.input.get_mut(slot) {
             *input = overridden;
         }
         Ok(())
     }
+
+    /// Multiplies and divides entries of a tensor computed when the model runs.
+    fn ratios(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        proto: &mut NodeProto,
+        (slot, dims): (usize, &[usize]),
+        ratios: &[(usize, i64, i64)],
+        names: &mut Names,
+    ) -> Result<()> {
+        let node = graph.node(id);
+        let missing = || Error::input("an edit scales an input that is not there").node(node.label());
+        let value = node.inputs.get(slot).copied().flatten().ok_or_else(missing)?;
+        let computed = proto.input.get(slot).cloned().ok_or_else(missing)?;
+        let length = dims.iter().product();
+        let (mut factors, mut divisors) = (vec![1; length], vec![1; length]);
+        for (index, factor, divisor) in ratios {
+            *factors.get_mut(*index).ok_or_else(missing)? = *factor;
+            *divisors.get_mut(*index).ok_or_else(missing)? = *divisor;
+        }
+        let dims = dims.iter().map(|d| i64::try_from(*d).unwrap_or(i64::MAX)).collect();
+        let data_type = integer_type(graph, value);
+        let place = (node.scope, node.position);
+        let step = Step { place, base: graph.value(value).name, data_type, dims };
+        let multiplied = self.step(&step, "Mul", computed, &factors, names)?;
+        let divided = self.step(&step, "Div", multiplied, &divisors, names)?;
+        if let Some(input) = proto.input.get_mut(slot) {
+            *input = divided;
+        }
+        Ok(())
+    }
+
+    /// Adds a node that computes with `input` and a constant, before a position; gives the name of its output.
+    fn step(&mut self, step: &Step, op_type: &str, input: String, values: &[i64], names: &mut Names) -> Result<String> {
+        let constant = names.fresh(&format!("{}_{}", step.base, op_type.to_lowercase()));
+        self.constants.push(integers(&constant, step.data_type, step.dims.clone(), values)?);
+        let output = names.fresh(step.base);
+        self.before.entry(step.place).or_default().push(NodeProto {
+            op_type: Some(op_type.to_owned()),
+            name: Some(names.fresh(&format!("{}_{}", step.base, op_type.to_lowercase()))),
+            input: vec![input, constant],
+            output: vec![output.clone()],
+            ..Default::default()
+        });
+        Ok(output)
+    }
+}
+
+/// Where arithmetic with an operand is added, and what it looks like.
+struct Step<'g> {
+    place: (ScopeId, usize),
+    base: &'g str,
+    data_type: DataType,
+    dims: Vec<i64>,
 }
 
 fn attribute<'p>(proto: &'p mut NodeProto, name: &str, kind: AttributeType) -> &'p mut AttributeProto {

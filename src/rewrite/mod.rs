@@ -20,7 +20,7 @@ use crate::axes::{Expr, Extent};
 use crate::coupling::{Coupling, StoredZero};
 use crate::graph::{Graph, MAIN, Passage, Source, ValueId};
 use crate::kept::{Indices, Kept, KeptAxes, Zero};
-use crate::proto::Output;
+use crate::proto::{Output, Pages};
 
 /// A rewritten model and what was done to it.
 pub struct Rewritten {
@@ -52,7 +52,7 @@ pub fn rewrite(graph: &Graph, coupling: &Coupling, masks: &BTreeMap<Expr, Vec<bo
         let mut names = names::Names::of(graph.model);
         let readings = constants::slice(graph, &shrunk, &mut model, &mut slices, &mut names)?;
         edits::apply(graph, &after, &readings, &mut model, &mut names, &mut altered)?;
-        cleanup::declarations(graph, &shrunk, &mut model);
+        cleanup::declarations(graph, &shrunk, &readings, &mut model);
         cleanup::dead_constants(&mut model, &mut slices);
     }
     let (kept, divided) = shrunk.kept(graph, coupling);
@@ -60,7 +60,13 @@ pub fn rewrite(graph: &Graph, coupling: &Coupling, masks: &BTreeMap<Expr, Vec<bo
     let statistics = coupling.approximate.iter().filter(|(_, axis, _)| coupling.space.mask(*axis, masks).is_some());
     let outputs = statistics.filter_map(|(id, ..)| graph.node(*id).outputs.iter().flatten().next());
     let approximated = outputs.map(|output| graph.value(*output).name.to_owned()).collect();
-    Ok(Rewritten { output: Output { model, slices }, kept, altered, approximated, macs: after.macs })
+    Ok(Rewritten {
+        output: Output { model, slices, pages: Pages::default() },
+        kept,
+        altered,
+        approximated,
+        macs: after.macs,
+    })
 }
 
 /// Which axes of which values got shorter.
@@ -141,7 +147,7 @@ impl Shrunk {
                     kept.zeros.extend(zero.map(|zero| (key.clone(), zero)));
                     kept.activations.insert(key, axes.clone());
                 }
-            } else if !value.readers.is_empty() {
+            } else if value.is_output || !value.readers.is_empty() {
                 // A reading that needs the whole constant counts as an empty list here.
                 let axes = axes.cloned().unwrap_or_default();
                 let key = graph.key(id);

@@ -10,7 +10,7 @@ use super::Shrunk;
 use super::after::{After, constant_integers};
 use crate::axes::{Extent, Symbols};
 use crate::coupling::Coupling;
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, Node, NodeId, ValueId};
 use crate::kept::Indices;
 use crate::ops::{Change, Edit, Integers};
 use crate::{Error, Result};
@@ -65,12 +65,16 @@ fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: 
         let Some(value) = node.inputs.get(*slot).copied().flatten() else { continue };
         let before = coupling.integers[value.0 as usize].as_ref();
         let now = after.integers[value.0 as usize].as_ref();
-        edits.extend(before.and_then(|before| freeze(*slot, before, now, &coupling.symbols.borrow())));
+        let stays_dynamic = is_pinned(graph, coupling, value);
+        edits.extend(before.and_then(|before| match now.filter(|_| stays_dynamic) {
+            Some(now) => ratios(*slot, now, before),
+            None => freeze(*slot, before, now, &coupling.symbols.borrow()),
+        }));
     }
     let is_frozen = !edits.is_empty();
     if let Some(row) = row {
         let view = after.view(graph, coupling, shrunk, id);
-        let outputs = |get: &dyn Fn(crate::graph::ValueId) -> Option<Vec<Extent>>| -> Vec<Option<Vec<Extent>>> {
+        let outputs = |get: &dyn Fn(ValueId) -> Option<Vec<Extent>>| -> Vec<Option<Vec<Extent>>> {
             node.outputs.iter().map(|o| o.and_then(get)).collect()
         };
         let outputs_before = outputs(&|v| coupling.shape(v));
@@ -89,7 +93,7 @@ fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: 
                 .node(node.label())
                 .help("protect its tensors with --protect, and please report the model")
         })?;
-        edits.extend(patched);
+        edits.extend(patched.into_iter().map(|edit| dynamic(graph, coupling, after, node, edit)));
         after.macs[index] = row.rule.macs(&view, &outputs_after);
         let evaluated = if is_frozen { None } else { row.rule.evaluate(&view) }.unwrap_or_default();
         for (slot, output) in node.outputs.iter().enumerate() {
@@ -102,6 +106,60 @@ fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: 
     }
     after.edits[index] = edits;
     Ok(())
+}
+
+/// True for a value computed when the model runs while shapes are pinned: its entries may hold for these shapes alone.
+fn is_pinned(graph: &Graph, coupling: &Coupling, value: ValueId) -> bool {
+    !coupling.pins.is_empty() && graph.value(value).constant().is_none()
+}
+
+/// Turns an edit that would write pinned extents into the file into one that scales what the model computes.
+fn dynamic(graph: &Graph, coupling: &Coupling, after: &After, node: &Node, edit: Edit) -> Edit {
+    let (slot, new): (usize, Vec<(usize, i64)>) = match &edit {
+        Edit::Constant(slot, values) => (*slot, values.iter().copied().enumerate().collect()),
+        Edit::Scalar(slot, value) => (*slot, vec![(0, *value)]),
+        Edit::Entries(slot, entries) => (*slot, entries.clone()),
+        _ => return edit,
+    };
+    let Some(value) = node.inputs.get(slot).copied().flatten().filter(|v| is_pinned(graph, coupling, *v)) else {
+        return edit;
+    };
+    // What the operand holds when the pruned model runs, and what it shall hold.
+    let Some(now) = after.integers[value.0 as usize].as_ref() else { return edit };
+    let mut wanted = now.clone();
+    for (index, value) in new {
+        match wanted.values.get_mut(index) {
+            Some(entry) => *entry = Some(Extent::known(value)),
+            None => return edit,
+        }
+    }
+    ratios(slot, now, &wanted).unwrap_or(edit)
+}
+
+/// The edit that makes `wanted` of `now` by scaling the entries that differ; none where an entry cannot be scaled.
+fn ratios(slot: usize, now: &Integers, wanted: &Integers) -> Option<Edit> {
+    let mut ratios = Vec::new();
+    for (index, (now, wanted)) in now.values.iter().zip(&wanted.values).enumerate() {
+        if now == wanted {
+            continue;
+        }
+        let (from, to) = (now.as_ref()?.value()?, wanted.as_ref()?.value()?);
+        if from <= 0 || to <= 0 {
+            return None;
+        }
+        // In lowest terms, so that the same cut is spelled alike whatever was pinned.
+        let common = greatest_common_divisor(to, from);
+        ratios.push((index, to / common, from / common));
+    }
+    Some(Edit::Ratios(slot, now.dims.clone(), ratios)).filter(|_| now.dims == wanted.dims)
+}
+
+/// Of two positive numbers.
+fn greatest_common_divisor(mut a: i64, mut b: i64) -> i64 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a.max(1)
 }
 
 /// The edit that gives a reader the old value of an input whose entries changed.
@@ -126,7 +184,7 @@ fn freeze(slot: usize, before: &Integers, after: Option<&Integers>, symbols: &Sy
     (!entries.is_empty()).then_some(Edit::Entries(slot, entries))
 }
 
-fn by_slot(values: &[Option<crate::graph::ValueId>], shrunk: &Shrunk) -> BTreeMap<(usize, usize), Indices> {
+fn by_slot(values: &[Option<ValueId>], shrunk: &Shrunk) -> BTreeMap<(usize, usize), Indices> {
     let mut kept = BTreeMap::new();
     for (slot, value) in values.iter().enumerate() {
         let axes = value.and_then(|v| shrunk.get(v)).into_iter().flatten();

@@ -46,7 +46,7 @@ impl Criterion for Magnitude {
                 let constant = input.graph.value(value).constant();
                 let constant = constant.ok_or_else(|| Error::input("a member is no constant"))?;
                 let real = signature.and_then(|signature| quantised::weights(input.graph, &signature, member));
-                let sums = marginals(real.as_ref().unwrap_or(&constant.tensor), &axes, self.power)?;
+                let sums = marginals(real.as_ref().unwrap_or(&constant.tensor), &axes, self.power, input.pages)?;
                 Ok(axes.into_iter().zip(sums).map(|(axis, sum)| ((value, axis), sum)).collect::<Vec<_>>())
             })
             .collect::<Result<Vec<_>>>()
@@ -139,7 +139,8 @@ mod tests {
         let coupling = Coupling::of(&graph);
         let tasks = Tasks::of(&graph, &[]).unwrap();
         let groups = groups::find(&graph, &coupling, &tasks);
-        let input = ScoreInput { graph: &graph, coupling: &coupling, groups: &groups, seed: 0 };
+        let input =
+            ScoreInput { graph: &graph, coupling: &coupling, groups: &groups, seed: 0, pages: &Default::default() };
         let scores = criterion(name).unwrap().criterion.score(&input).unwrap();
         let free = groups.iter().position(|g| g.lock.is_none()).unwrap();
         scores[free].clone()

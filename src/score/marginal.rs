@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use crate::proto::onnx::{TensorProto, tensor_proto::DataType};
-use crate::proto::tensor;
+use crate::proto::{Pages, tensor};
 use crate::{Error, Result};
 
 /// Rows are summed in blocks of about this many elements.
@@ -18,7 +18,7 @@ const BLOCK: usize = 1 << 18;
 ///
 /// # Errors
 /// A tensor that cannot be read, with its name.
-pub(super) fn marginals(tensor: &TensorProto, axes: &[usize], power: u32) -> Result<Vec<Vec<f64>>> {
+pub(super) fn marginals(tensor: &TensorProto, axes: &[usize], power: u32, pages: &Pages) -> Result<Vec<Vec<f64>>> {
     let dims: Option<Vec<usize>> = tensor.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
     let dims = dims.ok_or_else(|| Error::input("a dimension is negative").tensor(tensor.name()))?;
     let cost = move |w: f32| {
@@ -27,31 +27,49 @@ pub(super) fn marginals(tensor: &TensorProto, axes: &[usize], power: u32) -> Res
     };
     if tensor.data_type() == DataType::Float as i32 {
         let raw = tensor::raw_bytes(tensor)?;
-        let at = |i: usize| match raw.get(4 * i..4 * i + 4) {
-            Some([a, b, c, d]) => cost(f32::from_le_bytes([*a, *b, *c, *d])),
-            _ => 0.0,
+        let cells = raw.as_chunks::<4>().0;
+        let of = |cell: &[u8; 4]| cost(f32::from_le_bytes(*cell));
+        let run = |from: usize, to: usize| cells.get(from..to).unwrap_or_default().iter().map(of).sum();
+        let row = |from: usize, columns: &mut [f64]| {
+            add_row(cells.get(from..from + columns.len()).unwrap_or_default().iter().map(of), columns)
         };
-        let run = |from: usize, to: usize| {
-            let bytes = raw.get(4 * from..4 * to).unwrap_or_default();
-            bytes.chunks_exact(4).map(|c| cost(f32::from_le_bytes([c[0], c[1], c[2], c[3]]))).sum()
-        };
-        return Ok(sums(&dims, axes, &at, &run));
+        let done = |from: usize, to: usize| pages.release(raw.get(4 * from..4 * to).unwrap_or_default());
+        let sums = sums(&dims, axes, &row, &run, &done);
+        pages.release(&raw);
+        return Ok(sums);
     }
+    // Converted as a whole, so that the file is not needed any more.
     let values: Vec<f32> = match tensor::to_f32(tensor) {
         Ok(values) => values,
         Err(_) => tensor::to_i64(tensor)?.into_iter().map(|v| v as f32).collect(),
     };
-    let at = |i: usize| values.get(i).copied().map_or(0.0, cost);
+    pages.release(tensor.raw_data.as_deref().unwrap_or_default());
     let run = |from: usize, to: usize| values.get(from..to).unwrap_or_default().iter().copied().map(cost).sum();
-    Ok(sums(&dims, axes, &at, &run))
+    let row = |from: usize, columns: &mut [f64]| {
+        add_row(values.get(from..from + columns.len()).unwrap_or_default().iter().copied().map(cost), columns)
+    };
+    Ok(sums(&dims, axes, &row, &run, &|_, _| ()))
 }
 
-/// `at(i)` is the cost of element i, `run(i, j)` that of elements i..j.
+/// Adds the costs of one row to those of its columns and returns their sum, in lanes that a processor adds at once.
+fn add_row(costs: impl Iterator<Item = f64>, columns: &mut [f64]) -> f64 {
+    const LANES: usize = 8;
+    let mut lanes = [0.0; LANES];
+    for (index, (cost, column)) in costs.zip(columns).enumerate() {
+        *column += cost;
+        lanes[index % LANES] += cost;
+    }
+    lanes.iter().sum()
+}
+
+/// `row(i, columns)` adds the elements from i on to `columns` and returns their sum, `run(i, j)` sums the elements i..j;
+/// `done(i, j)` is told that i..j were read.
 fn sums(
     dims: &[usize],
     axes: &[usize],
-    at: &(dyn Fn(usize) -> f64 + Sync),
+    row: &(dyn Fn(usize, &mut [f64]) -> f64 + Sync),
     run: &(dyn Fn(usize, usize) -> f64 + Sync),
+    done: &(dyn Fn(usize, usize) + Sync),
 ) -> Vec<Vec<f64>> {
     let extent = |axis: usize| dims.get(axis).copied().unwrap_or(1);
     let (rows, columns) = (extent(0), extent(1));
@@ -67,14 +85,19 @@ fn sums(
             let (first, last) = (b * block, ((b + 1) * block).min(rows));
             let mut by_row = vec![0.0; last - first];
             let mut by_column = vec![0.0; columns];
-            for row in first..last {
-                for (column, sum) in by_column.iter_mut().enumerate() {
-                    let start = row * width + column * inner;
-                    let cost = if inner == 1 { at(start) } else { run(start, start + inner) };
+            for (number, sum) in (first..last).zip(&mut by_row) {
+                let start = number * width;
+                if inner == 1 {
+                    *sum = row(start, &mut by_column);
+                    continue;
+                }
+                for (column, in_column) in by_column.iter_mut().enumerate() {
+                    let cost = run(start + column * inner, start + (column + 1) * inner);
+                    *in_column += cost;
                     *sum += cost;
-                    by_row[row - first] += cost;
                 }
             }
+            done(first * width, last * width);
             (by_row, by_column)
         })
         .collect();
@@ -110,7 +133,7 @@ mod tests {
     fn every_axis_sums_over_the_others() {
         let values: Vec<f32> = (0..24).map(|i| i as f32 - 5.0).collect();
         let tensor = tensor::from_f32("w", &[2, 3, 4], &values);
-        let found = marginals(&tensor, &[0, 1, 2], 2).unwrap();
+        let found = marginals(&tensor, &[0, 1, 2], 2, &Pages::default()).unwrap();
         for (axis, extent, stride) in [(0, 2, 12), (1, 3, 4), (2, 4, 1)] {
             assert_eq!(found[axis].len(), extent);
             for (i, sum) in found[axis].iter().enumerate() {

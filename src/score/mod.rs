@@ -12,6 +12,7 @@ mod random;
 use crate::coupling::Coupling;
 use crate::graph::Graph;
 use crate::groups::Group;
+use crate::proto::Pages;
 use crate::{Error, Result};
 
 /// What a criterion may look at.
@@ -24,6 +25,8 @@ pub struct ScoreInput<'a> {
     pub groups: &'a [Group],
     /// The seed of everything random.
     pub seed: u64,
+    /// The files that weights lie in; what has been read is given back to them.
+    pub pages: &'a Pages,
 }
 
 /// A way to tell how much each channel matters.

@@ -117,7 +117,8 @@ mod tests {
         let graph = Graph::new(&parsed).unwrap();
         let coupling = Coupling::of(&graph);
         let groups = groups::find(&graph, &coupling, &Tasks::of(&graph, &[]).unwrap());
-        let input = ScoreInput { graph: &graph, coupling: &coupling, groups: &groups, seed: 0 };
+        let input =
+            ScoreInput { graph: &graph, coupling: &coupling, groups: &groups, seed: 0, pages: &Default::default() };
         let all = criterion("l1").unwrap().criterion.score(&input).unwrap();
         let free = groups.iter().position(|group| group.lock.is_none()).unwrap();
         assert_eq!(all[free], [(1.0 + 1.0) / 2.0, (8.0 + 10.0) / 2.0]);

@@ -113,8 +113,7 @@ pub(super) fn extents(tensor: &TensorProto) -> Result<Vec<usize>> {
 pub(super) fn element_size(tensor: &TensorProto) -> Option<usize> {
     use DataType::*;
     match element(tensor)? {
-        Bool | Int8 | Uint8 => Some(1),
-        Float8e4m3fn | Float8e4m3fnuz | Float8e5m2 | Float8e5m2fnuz | Float8e8m0 => Some(1),
+        Bool | Int8 | Uint8 | Float8e4m3fn | Float8e4m3fnuz | Float8e5m2 | Float8e5m2fnuz | Float8e8m0 => Some(1),
         Float16 | Bfloat16 | Int16 | Uint16 => Some(2),
         Float | Int32 | Uint32 => Some(4),
         Double | Int64 | Uint64 | Complex64 => Some(8),

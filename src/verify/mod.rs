@@ -97,6 +97,9 @@ pub enum Outcome {
     },
 }
 
+/// Models with more bytes of weights are run one after the other, so that memory holds one of them at a time.
+const LARGE_BYTES: usize = 1 << 30;
+
 /// The result of verification.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
@@ -166,9 +169,16 @@ pub fn verify(
     let reference = masked(&model, kept, &facts)?;
     drop(model);
     let outputs = output_names(original);
-    // Side by side: on large models this is where the time goes.
-    let (expected, found) =
-        rayon::join(|| run_all(engine, &reference, &feeds, &outputs), || run_all(engine, pruned, &feeds, &outputs));
+    let run_pruned = || run_all(engine, pruned, &feeds, &outputs);
+    let (expected, found) = if weight_bytes(original) < LARGE_BYTES {
+        // Side by side: this is where the time goes.
+        rayon::join(|| run_all(engine, &reference, &feeds, &outputs), run_pruned)
+    } else {
+        let expected = run_all(engine, &reference, &feeds, &outputs);
+        // Its weights are copies.
+        drop(reference);
+        (expected, run_pruned())
+    };
     let expected = match expected {
         Ok(values) => values,
         Err(e) => {
@@ -202,6 +212,7 @@ pub fn verify(
         };
     }
     if let Some(worst) = worst(&verdict.outputs, tolerance) {
+        let reference = masked(original, kept, &facts)?;
         let parties = locate::Parties { reference: &reference, pruned, kept, altered: &options.altered };
         let first = feeds.iter().find_map(|f| locate::first_difference(&parties, engine, f, tolerance));
         verdict.outcome = Outcome::Failed { reason: reason(worst, tolerance), first };
@@ -210,6 +221,12 @@ pub fn verify(
         verdict.outcome = Outcome::CannotRun { reason };
     }
     Ok(verdict)
+}
+
+/// How many bytes the weights of a model take.
+fn weight_bytes(model: &ModelProto) -> usize {
+    let raw = model.graph.iter().flat_map(|g| &g.initializer).filter_map(|t| t.raw_data.as_ref());
+    raw.fold(0, |all, bytes| all.saturating_add(bytes.len()))
 }
 
 fn worst(outputs: &[OutputDifference], tolerance: f64) -> Option<&OutputDifference> {
