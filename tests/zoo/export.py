@@ -171,7 +171,7 @@ def widened(tensor, axes: dict[int, str]):
 
     for axis in axes:
         if tensor.shape[axis] == 1:
-            tensor = torch.cat([tensor, tensor.flip(-1)], axis)
+            tensor = torch.cat([tensor, tensor], axis)
     return tensor
 
 

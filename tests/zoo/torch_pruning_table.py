@@ -22,7 +22,7 @@ import warnings
 from registry import families
 
 RATIO = 0.5
-WALL_FACTOR = 5
+WALL_FACTOR = 20
 # How attention is pruned, in the order of the attempts: options of the pruner.
 ATTEMPTS: dict[str, dict] = {
     "head dimensions": {"prune_num_heads": False, "prune_head_dims": True},
@@ -50,9 +50,11 @@ def main() -> None:
     with concurrent.futures.ThreadPoolExecutor(chosen.jobs) as pool:
         runs = {pool.submit(start, context, name, chosen.timeout): name for name in missing}
         for run in concurrent.futures.as_completed(runs):
+            # Another run may have written meanwhile.
+            table = json.loads(chosen.out.read_text()) if chosen.out.exists() else {}
             table[runs[run]] = run.result()
             chosen.out.write_text(json.dumps(table, indent=1, sort_keys=True))
-    succeeded = sum(bool(table[name].get("success")) for name in wanted)
+    succeeded = sum(bool(table.get(name, {}).get("success")) for name in wanted)
     print(f"Torch-Pruning pruned {succeeded} of {len(wanted)} families")
 
 
