@@ -55,7 +55,8 @@ impl Integers {
 
     /// A short float constant, its entries as symbols: scales that are joined and cut like shapes.
     pub fn from_floats(tensor: &TensorProto, symbols: &mut Symbols) -> Option<Self> {
-        let is_scales = tensor.data_type() == DataType::Float as i32 && tensor.dims.len() <= 1;
+        let is_float = [DataType::Float, DataType::Float16].iter().any(|t| tensor.data_type() == *t as i32);
+        let is_scales = is_float && tensor.dims.len() <= 1;
         let count = tensor::element_count(&tensor.dims).ok().filter(|n| is_scales && *n <= MAX_SCALES)?;
         let values = tensor::to_f32(tensor).ok()?;
         let dims = if tensor.dims.is_empty() { Vec::new() } else { vec![count] };
