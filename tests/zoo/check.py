@@ -140,9 +140,8 @@ def compare(row: Row, peers: dict[str, Any]) -> None:
     if not peer.get("success"):
         return
     row["torch_pruning"] = peer["parameters_after"] / peer["parameters_before"]
-    if peer.get("macs_before"):
-        # It cannot count the multiplications of some pruned models.
-    if peer["macs_after"] and peer["macs_before"]:
+    # It cannot count the multiplications of some pruned models.
+    if peer.get("macs_after") and peer.get("macs_before"):
         row["torch_pruning_macs"] = peer["macs_after"] / peer["macs_before"]
     row["no_more"] = row["parameters_kept"] <= row["torch_pruning"] + 1e-3
     if not row["no_more"]:
