@@ -217,10 +217,27 @@ def nested_values(plan: dict, kept: dict[str, list[list[int] | None]], model: Mo
 
 def tolerance(model: ModelProto) -> float:
     """What two right files may differ by: more where values are rounded to halves or to 256 steps."""
-    operators = {node.op_type for _, graph in graphs(model.graph) for node in graph.node}
-    coarse = any("Quantize" in o or "QLinear" in o or "Integer" in o or o.startswith("Q") for o in operators)
     half = any(t.data_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16) for _, t in constants(model))
-    return 2e-2 if coarse or half else 1e-4
+    return 2e-2 if coarse(model) or half else 1e-4
+
+
+def coarse(model: ModelProto) -> bool:
+    """True where values are rounded to 256 steps."""
+    operators = {node.op_type for _, graph in graphs(model.graph) for node in graph.node}
+    return any("Quantize" in o or "QLinear" in o or "Integer" in o or o.startswith("Q") for o in operators)
+
+
+def nudged(model: ModelProto, seed: int) -> ModelProto:
+    """The model with every float32 constant changed in the seventh digit, scales of quantisation among them."""
+    random = np.random.default_rng(seed)
+    near = ModelProto()
+    near.CopyFrom(model)
+    for _, tensor in constants(near):
+        if tensor.data_type == TensorProto.FLOAT:
+            values = numpy_helper.to_array(tensor)
+            values = values * (1 + random.uniform(-3e-7, 3e-7, values.shape))
+            tensor.CopyFrom(numpy_helper.from_array(np.asarray(values, np.float32), tensor.name))
+    return near
 
 
 def difference(expected: np.ndarray, found: np.ndarray) -> float:
@@ -274,8 +291,15 @@ def judge(original: pathlib.Path, pruned: pathlib.Path, plan_path: pathlib.Path,
     for name, one, other in pairs:
         gaps[name] = max(gaps.get(name, 0.0), difference(one, other))
     worst = max(gaps, key=lambda n: gaps[n])
+    if gaps[worst] > allowed and coarse(model):
+        # In a deep quantised network one sum at the border of two steps moves many behind it. How far the reference moves by
+        # itself when its constants change in the seventh digit is the yardstick then.
+        near = [session(nudged(masked, seed)) for seed in range(8)]
+        runs = [(one, other.run(names, each)) for one, each in zip(expected, rounds) for other in near]
+        moved = max(difference(np.asarray(a), np.asarray(b)) for one, other in runs for a, b in zip(one, other))
+        allowed = max(allowed, 2 * moved)
     agree = gaps[worst] <= allowed
-    reason = "" if agree else f"output {worst} differs by {gaps[worst]:.2e} (tolerance {allowed:.0e})"
+    reason = "" if agree else f"output {worst} differs by {gaps[worst]:.2e} (tolerance {allowed:.1e})"
     # Outputs that are zero everywhere compare equal to anything that is broken in the same way.
     silent = sorted({n for n, a, _ in pairs if a.dtype.kind == "f" and not np.any(a)})
     return {"agree": agree, "equal": max(gaps.values()) == 0, "relative": gaps, "masked": len(kept), "silent": silent, "reason": reason}
