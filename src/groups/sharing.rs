@@ -20,6 +20,12 @@ pub fn disputed(graph: &Graph, coupling: &Coupling) -> BTreeSet<Place> {
         let Some(constant) = value.constant().filter(|_| value.readers.len() + usize::from(value.is_output) > 1) else {
             continue;
         };
+        // A node that multiplied two different parts of one constant could not be told from outside: no one set of kept
+        // indices describes the constant, and what is summed over inside the node is no value that could be masked.
+        let nodes: BTreeSet<_> = value.readers.iter().map(|(node, _)| *node).collect();
+        if nodes.len() < value.readers.len() {
+            continue;
+        }
         let axes = coupling.axes[id.0 as usize].iter().flatten();
         let is_locked = |axis: &Expr| {
             let atoms = coupling.space.atoms(*axis);

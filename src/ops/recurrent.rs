@@ -42,6 +42,9 @@ impl Rule for Recurrent {
             Recurrent::Gru => (3, 2),
             Recurrent::Rnn => (1, 2),
         };
+        if let Some(slot) = (0..3).find(|slot| !node.has(*slot)) {
+            return Err(Refusal::new(format!("it has no input {slot}")));
+        }
         let rows = if gates == 1 { "H" } else { "(g H)" };
         let inputs = (0..node.input_count()).map(|slot| match slot {
             _ if !node.has(slot) => Ok("_".to_owned()),

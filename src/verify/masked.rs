@@ -29,7 +29,7 @@ pub(super) type Facts = BTreeMap<String, (ElementType, Vec<usize>)>;
 /// When `kept` does not fit the model: unknown names, indices out of range, graph inputs or outputs that get smaller.
 pub(super) fn masked(original: &ModelProto, kept: &Kept, facts: &Facts) -> Result<ModelProto> {
     let mut model = original.clone();
-    let opset = model.opset_import.iter().find(|o| matches!(o.domain(), "" | "ai.onnx")).map_or(0, |o| o.version());
+    let opset = super::opset(&model);
     let graph = model.graph.as_mut().ok_or_else(|| Error::input("the model has no graph"))?;
     let mut seen = BTreeSet::new();
     for_each_constant_mut(graph, "", &mut |name, tensor| match kept.constants.get(name) {

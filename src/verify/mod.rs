@@ -156,6 +156,11 @@ pub fn verify(
         verdict.outcome = failed(what);
         return Ok(verdict);
     }
+    if !kept.zeros.is_empty() && opset(original) < 9 {
+        let reason = "a number that stands for zero cannot be selected before operator set 9".to_owned();
+        verdict.outcome = Outcome::CannotRun { reason };
+        return Ok(verdict);
+    }
     let (feeds, facts, dense) = match run_original(original, kept, engine, options)? {
         Ok(run) => run,
         Err(reason) => {
@@ -227,6 +232,12 @@ pub fn verify(
 fn weight_bytes(model: &ModelProto) -> usize {
     let raw = model.graph.iter().flat_map(|g| &g.initializer).filter_map(|t| t.raw_data.as_ref());
     raw.fold(0, |all, bytes| all.saturating_add(bytes.len()))
+}
+
+/// The version of the operators of ai.onnx, 0 if it is not told.
+fn opset(model: &ModelProto) -> i64 {
+    let imports = model.opset_import.iter();
+    imports.filter(|o| matches!(o.domain(), "" | "ai.onnx")).map(|o| o.version()).next().unwrap_or(0)
 }
 
 fn worst(outputs: &[OutputDifference], tolerance: f64) -> Option<&OutputDifference> {

@@ -44,7 +44,7 @@ pub(super) fn over_what_remains<'m>(
     if approximated.is_empty() {
         return Ok(remaining);
     }
-    let opset = original.opset_import.iter().find(|o| matches!(o.domain(), "" | "ai.onnx")).map_or(0, |o| o.version());
+    let opset = super::opset(original);
     let Some(mut graph) = remaining.model.to_mut().graph.take() else { return Ok(remaining) };
     let mut emitter = Emitter::new(opset, all_names(&graph));
     let mut found = BTreeSet::new();
