@@ -11,7 +11,9 @@ use onnx_mtprune::allocate::{Choice, Rounding};
 use onnx_mtprune::coupling;
 use onnx_mtprune::engine::Tract;
 use onnx_mtprune::functions;
-use onnx_mtprune::proto::onnx::{AttributeProto, GraphProto, NodeProto};
+use onnx_mtprune::proto::onnx::{
+    AttributeProto, GraphProto, NodeProto, ValueInfoProto, tensor_shape_proto, type_proto,
+};
 use onnx_mtprune::proto::tensor;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::report::words;
@@ -62,6 +64,21 @@ fn cuts_and_patches() {
 /// Constants with another shape or value, new constants, and nodes that are new or read or say something else.
 fn changes(before: &GraphProto, after: &GraphProto) -> String {
     let mut out = String::new();
+    for (info, old) in after.input.iter().zip(&before.input).filter(|(info, old)| info != old) {
+        let dims = |info: &ValueInfoProto| match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+            Some(type_proto::Value::TensorType(tensor)) => tensor.shape.as_ref().map(|shape| {
+                let words = |d: &tensor_shape_proto::Dimension| match &d.value {
+                    Some(tensor_shape_proto::dimension::Value::DimValue(value)) => value.to_string(),
+                    Some(tensor_shape_proto::dimension::Value::DimParam(name)) => name.clone(),
+                    None => "?".to_owned(),
+                };
+                shape.dim.iter().map(words).collect::<Vec<_>>().join(", ")
+            }),
+            _ => None,
+        };
+        let [from, to] = [old, info].map(|info| dims(info).unwrap_or_default());
+        writeln!(out, "{}: declared [{from}] -> [{to}]", info.name()).unwrap();
+    }
     for tensor in &after.initializer {
         let old = before.initializer.iter().find(|t| t.name() == tensor.name());
         if old.is_none_or(|old| old.dims != tensor.dims) {

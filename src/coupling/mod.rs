@@ -183,7 +183,8 @@ impl Coupling {
         }
     }
 
-    /// Locks axes that are too long to keep a mask for, so that a few numbers in a file cannot fill the memory.
+    /// Locks axes that are too long to keep a mask for, so that a few numbers in a file cannot fill the memory, and those
+    /// for which none can be written down, as a dynamic batch and heads in one axis.
     fn lock_endless(&mut self) {
         let mut seen = HashSet::new();
         let mut budget = MASK_BUDGET;
@@ -192,7 +193,10 @@ impl Coupling {
                 if !seen.insert(self.space.resolve(axis)) || self.space.is_locked(axis) {
                     continue;
                 }
-                let extent = self.space.extent(axis).size().unwrap_or(usize::MAX);
+                let Some(extent) = self.space.extent(axis).size() else {
+                    self.lock_axis(axis, None, None, "one axis holds it and one of unknown extent (see --input-shape)");
+                    continue;
+                };
                 match budget.checked_sub(extent) {
                     Some(rest) => budget = rest,
                     None => self.lock_axis(axis, None, None, "its axes are too long to be tracked"),

@@ -51,8 +51,9 @@ pub fn rewrite(graph: &Graph, coupling: &Coupling, masks: &BTreeMap<Expr, Vec<bo
     if !shrunk.is_empty() {
         let mut names = names::Names::of(graph.model);
         let readings = constants::slice(graph, &shrunk, &mut model, &mut slices, &mut names)?;
-        edits::apply(graph, &after, &readings, &mut model, &mut names, &mut altered)?;
+        // Before any node is inserted: bodies are found by the position of the node that holds them.
         cleanup::declarations(graph, &shrunk, &readings, &mut model);
+        edits::apply(graph, &after, &readings, &mut model, &mut names, &mut altered)?;
         cleanup::dead_constants(&mut model, &mut slices);
     }
     let (kept, divided) = shrunk.kept(graph, coupling);
