@@ -118,24 +118,34 @@ def zero_points(model: ModelProto) -> dict[str, str]:
     return found
 
 
+def packed_zeros(model: ModelProto) -> dict[str, np.ndarray]:
+    """Zero points of whole numbers in constants whose products no mask reaches: those of a quantised recurrence."""
+    values = {tensor.name: tensor for tensor in model.graph.initializer}
+    pairs = [(node.input[1], node.input[9]) for node in model.graph.node if node.op_type == "DynamicQuantizeLSTM"]
+    pairs += [(node.input[2], node.input[11]) for node in model.graph.node if node.op_type == "DynamicQuantizeLSTM"]
+    return {weight: numpy_helper.to_array(values[zero]) for weight, zero in pairs if weight in values and zero in values}
+
+
 def zero_constants(model: ModelProto, kept: dict[str, list[list[int] | None]]) -> None:
     """Sets what is removed from floating-point constants to zero."""
+    packed = packed_zeros(model)
     for name, tensor in constants(model):
-        if name not in kept or tensor.data_type not in FLOATS:
+        if name not in kept or tensor.data_type not in FLOATS and name not in packed:
             continue
         values = numpy_helper.to_array(tensor).copy()
+        zero = packed[name].reshape(-1)[0] if name in packed else 0
         for axis, indices in enumerate(kept[name]):
             if indices is not None:
                 removed = np.setdiff1d(np.arange(values.shape[axis]), indices)
-                values[(slice(None),) * axis + (removed,)] = 0
+                values[(slice(None),) * axis + (removed,)] = zero
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
 class Masks:
     """Puts a selection behind every activation that gets smaller."""
 
-    def __init__(self, model: ModelProto, kept: dict[str, list[list[int] | None]], values: Feeds) -> None:
-        self.model, self.kept, self.values = model, kept, values
+    def __init__(self, model: ModelProto, kept: dict[str, list[list[int] | None]], values: Feeds, stated: dict[str, int | str]) -> None:
+        self.model, self.kept, self.values, self.stated = model, kept, values, stated
         self.zeros = zero_points(model)
         self.rewritten: list[tuple[onnx.GraphProto, list[NodeProto]]] = []
         versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
@@ -183,7 +193,9 @@ class Masks:
             return nodes
         direct = value.dtype.type in SELECTABLE
         zero = self.zeros.get(name)
-        other = zero or constant("zero", np.zeros((), value.dtype if direct else np.float32))
+        # What no operator of the file tells (whole numbers that are cast), the plan states.
+        stated = self.stated.get(prefix + name, 0)
+        other = zero or constant("zero", np.array(stated if isinstance(stated, int) else 0, value.dtype if direct else np.float32))
         if direct:
             nodes.append(helper.make_node("Where", [constant("mask", mask), whole, other], [name]))
             return nodes
@@ -270,7 +282,7 @@ def judge(original: pathlib.Path, pruned: pathlib.Path, plan_path: pathlib.Path,
     masked = ModelProto()
     masked.CopyFrom(model)
     zero_constants(masked, plan["initializers"])
-    Masks(masked, kept, values).place()
+    Masks(masked, kept, values, plan.get("zeros", {})).place()
     names = [output.name for output in model.graph.output]
     # Both signs of the input, so that a model with branches is likelier to take either.
     rounds = [given, {name: -v if v.dtype.kind == "f" else v for name, v in given.items()}]
