@@ -6,7 +6,7 @@ RUN     = target/run
 ZOO     = target/zoo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test update bench bench-huge models-table zoo zoo-check zoo-fixtures proto docs fuzz fuzz-files
+.PHONY: help run test update bench bench-huge models-table zoo zoo-check zoo-fixtures operators-check proto docs fuzz fuzz-files
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ zoo: ## Write ONNX files of many architectures into target/zoo (PYTHON=... with 
 zoo-check: ## Prune the whole zoo to half, judge every file twice, and print the table; fails if a file does
 	$(CARGO) build --release
 	$(PYTHON) tests/zoo/check.py --zoo $(ZOO) --binary target/release/onnx-mtprune
+
+operators-check: ## Prune around every operator alone, some 1900 cases, and judge in ONNX Runtime (PYTHON=... with onnx, onnxruntime)
+	$(CARGO) build --release
+	$(PYTHON) tests/zoo/operators.py
 
 zoo-fixtures: ## Write the small zoo of fixtures/zoo anew (needs what zoo needs); then run update
 	$(PYTHON) tests/zoo/fixtures.py

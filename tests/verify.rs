@@ -427,6 +427,40 @@ fn half_precision_is_masked_in_its_own_type() {
 }
 
 #[test]
+fn casts_to_half_precision_are_judged_as_half_precision() {
+    let half = || int("to", ElementType::Float16 as i64);
+    let full = || int("to", ElementType::Float as i64);
+    let there = with(node("Cast", &["a"], &["c"]), half());
+    let back = with(node("Cast", &["c"], &["b"]), full());
+    let original = two_convolutions(17, vec![there, back]);
+    let kept = two_convolutions_kept();
+    let verdict = judge(&original, &prune(&original, &kept), &kept);
+    assert!(verdict.passed() && verdict.tolerance == 2e-2, "{verdict:?}");
+    let same = two_convolutions(17, vec![with(node("Cast", &["a"], &["b"]), full())]);
+    assert_eq!(judge(&same, &prune(&same, &kept), &kept).tolerance, 1e-4);
+}
+
+#[test]
+fn a_constant_without_elements_may_get_smaller() {
+    let sum = with(with(node("ReduceSumSquare", &["w"], &["y"]), ints("axes", &[0, 1])), int("keepdims", 0));
+    let original = model(17, &[1], &[4], vec![sum], vec![float("w", &[2, 0, 4], vec![])]);
+    let mut pruned = original.clone();
+    pruned.graph.as_mut().unwrap().initializer[0].dims = vec![1, 0, 4];
+    let kept = kept(&[("w", axis(3, 0, &[1]))], &[]);
+    let verdict = judge(&original, &pruned, &kept);
+    assert!(!matches!(verdict.outcome, Outcome::Failed { .. }), "{verdict:?}");
+}
+
+#[test]
+fn an_input_of_text_is_no_error() {
+    let mut original = sigmoid(17);
+    original.graph.as_mut().unwrap().input.push(value_info("words", ElementType::String, &[1]));
+    let verdict = judge(&original, &original, &Kept::default());
+    let Outcome::CannotRun { reason } = &verdict.outcome else { panic!("{verdict:?}") };
+    assert!(reason.contains("STRING") && reason.contains("words"), "{reason}");
+}
+
+#[test]
 fn says_so_when_a_model_cannot_run() {
     let original = two_convolutions(17, vec![node("NoSuchOperator", &["a"], &["b"])]);
     let verdict = judge(&original, &original, &Kept::default());

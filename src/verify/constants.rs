@@ -102,10 +102,16 @@ pub(super) fn extents(tensor: &TensorProto) -> Result<Vec<usize>> {
     let extents = tensor.dims.iter().map(extent).collect::<Result<Vec<usize>>>()?;
     let elements = extents.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)));
     let held = bytes(tensor).len();
-    // Four elements to a byte is the densest that data can be.
+    // Four elements to a byte is the densest that data can be. What has no elements needs no data, but its other extents
+    // are walked as well, so they must not be long.
+    const EMPTY: usize = 1 << 16;
+    let held = if extents.contains(&0) { EMPTY } else { held };
     match elements.filter(|n| n.div_ceil(4) <= held && n.checked_mul(element_size(tensor).unwrap_or(0)).is_some()) {
         Some(_) => Ok(extents),
-        None => Err(Error::input(format!("{held} bytes of data are too few for the shape {:?}", tensor.dims))),
+        None => {
+            let held = bytes(tensor).len();
+            Err(Error::input(format!("{held} bytes of data are too few for the shape {:?}", tensor.dims)))
+        }
     }
 }
 

@@ -35,7 +35,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 VARIANTS = ("free", "constants", "integers", "fed")
 # What is put behind the contractions of inputs until the result is finite: nothing, then nodes that keep a logarithm or a root happy.
 DOMAINS: tuple[tuple[str, ...], ...] = ((), ("Abs",), ("Sigmoid",), ("Softplus", "Exp"))
-HALVES = (np.float16, np.float64)
+# A matrix for a longer axis would take the time of hundreds of cases.
+LONGEST = 300
 
 
 class Wrapped:
@@ -103,13 +104,13 @@ class Wrapped:
 
     def count(self, name: str, shape: tuple[int, ...]) -> None:
         """Notes how many axes of a tensor could shrink."""
-        self.axes[name] = sum(extent > 1 for extent in shape)
+        self.axes[name] = sum(1 < extent <= LONGEST for extent in shape)
 
     def contract(self, at: str, shape: list[int], nodes: list[NodeProto]) -> str:
-        """Multiplies every axis longer than one by a matrix of its own."""
+        """Multiplies every axis of some length by a matrix of its own."""
         base, last = at, len(shape) - 1
         for axis, extent in enumerate(shape):
-            if extent < 2:
+            if not 1 < extent <= LONGEST:
                 continue
             weight = f"{base}/weight{axis}"
             values = self.random.standard_normal((extent, extent)) / np.sqrt(extent)
@@ -167,7 +168,8 @@ def wrapped(case: Any, variant: str) -> tuple[Wrapped, str]:
             continue
         if finite(outputs) or domain == DOMAINS[-1]:
             made.consume(outputs)
-            return made, ""
+            tensors = all(isinstance(o, np.ndarray) for o in outputs)
+            return made, "" if tensors else "an output is no tensor"
     first.consume(case.data_sets[0][1])
     return first, why
 
@@ -273,7 +275,7 @@ def main() -> None:
     parser.add_argument("--operator", default="*", help="pattern of operators")
     parser.add_argument("--variant", choices=VARIANTS, help="one variant instead of all")
     parser.add_argument("--keep", type=pathlib.Path, help="folder for the files of cases that failed")
-    parser.add_argument("--json", type=pathlib.Path, help="where all rows go")
+    parser.add_argument("--json", type=pathlib.Path, help="where all rows go while they come, one object a line")
     chosen = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -286,14 +288,15 @@ def main() -> None:
                 if row is None:
                     continue
                 rows.append({"operator": operator(case), "case": case.name, "variant": variant, **row})
+                if chosen.json:
+                    with chosen.json.open("a") as lines:
+                        lines.write(json.dumps(rows[-1]) + "\n")
                 if chosen.keep and row["end"] in ("wrong", "exit"):
                     kept = chosen.keep / f"{case.name}-{variant}"
                     kept.mkdir(parents=True, exist_ok=True)
                     for file in folder.iterdir():
                         (kept / file.name).write_bytes(file.read_bytes())
     table(rows)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=1))
     sys.exit(any(row["end"] in ("wrong", "exit") for row in rows) or not rows)
 
 
