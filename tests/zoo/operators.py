@@ -227,8 +227,8 @@ def judged(made: Wrapped, folder: pathlib.Path, end: str) -> dict[str, Any]:
         return {"unrun": str(reason)}
     if not verdict["agree"]:
         return {"end": "wrong", "why": " ".join(verdict["reason"].split())[:300]}
-    # The file is right as far as ONNX Runtime can tell, although the program does not write it.
-    return {"judge": True, "end": end}
+    # Outputs that are zero everywhere prove nothing. What the program said before stands beside what ONNX Runtime says.
+    return {"judge": len(verdict["silent"]) < len(verdict["relative"]), "end": end}
 
 
 def operator(case: Any) -> str:
