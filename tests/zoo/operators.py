@@ -61,6 +61,7 @@ class Wrapped:
 
     def give(self, slot: int, declared: Any, value: Any) -> None:
         """Makes one input of the case computed, constant or fed."""
+        value = np.asarray(value) if isinstance(value, np.generic) else value
         if not isinstance(value, np.ndarray):
             raise judge.Undecided("an input is no tensor")
         floating = value.dtype.kind == "f"
@@ -141,8 +142,8 @@ class Wrapped:
                 continue
             at = info.name
             if value.dtype != np.float32:
-                self.after.append(helper.make_node("Cast", [at], [f"{at}/float"], to=TensorProto.FLOAT))
-                at = f"{at}/float"
+                self.after.append(helper.make_node("Cast", [at], [f"{at}/number"], to=TensorProto.FLOAT))
+                at = f"{at}/number"
             at = self.contract(at, list(value.shape), self.after)
             self.model.graph.output.append(helper.make_tensor_value_info(at, TensorProto.FLOAT, value.shape))
             self.count(info.name, value.shape)
