@@ -117,17 +117,21 @@ impl Added {
             }
             Edit::Scalar(slot, value) => self.operand(graph, id, proto, *slot, Vec::new(), &[*value], names)?,
             Edit::Floats(slot, dims, values) => {
+                let old = node.inputs.get(*slot).copied().flatten();
+                let data_type = old.map_or(DataType::Float, |value| float_type(graph, value));
                 let name = Self::point(proto, *slot, &format!("{}_input{slot}", node.label()), names);
-                self.constants.push(tensor::from_f32(&name, dims, values));
+                let values: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
+                self.constants.push(floats(&name, data_type, dims, &values));
             }
             Edit::Entries(slot, entries) => self.entries(graph, id, proto, *slot, entries, after, names)?,
             Edit::Ratios(slot, dims, ratios) => self.ratios(graph, id, proto, (*slot, dims), ratios, names)?,
             Edit::Remove(name) => proto.attribute.retain(|a| a.name() != *name),
             Edit::Scale(slot, factor) => {
                 let Some(output) = proto.output.get_mut(*slot) else { return Ok(()) };
-                let data_type = float_type(graph, id);
+                let scaled = node.outputs.get(*slot).copied().flatten();
+                let data_type = scaled.map_or(DataType::Float, |value| float_type(graph, value));
                 let constant = names.fresh(&format!("{output}_scale"));
-                self.constants.push(scalar(&constant, data_type, *factor)?);
+                self.constants.push(floats(&constant, data_type, &[], &[*factor]));
                 let unscaled = names.fresh(output);
                 let scaled = std::mem::replace(output, unscaled.clone());
                 let scale = NodeProto {
@@ -291,14 +295,15 @@ fn integers(name: &str, data_type: DataType, dims: Vec<i64>, values: &[i64]) -> 
     Ok(tensor::from_raw(name, data_type, &dims, raw.into()))
 }
 
-fn scalar(name: &str, data_type: DataType, value: f64) -> Result<TensorProto> {
-    let raw: Vec<u8> = match data_type {
-        DataType::Float16 => half::f16::from_f64(value).to_le_bytes().to_vec(),
-        DataType::Bfloat16 => half::bf16::from_f64(value).to_le_bytes().to_vec(),
+fn floats(name: &str, data_type: DataType, dims: &[i64], values: &[f64]) -> TensorProto {
+    let bytes = |value: &f64| match data_type {
+        DataType::Float16 => half::f16::from_f64(*value).to_le_bytes().to_vec(),
+        DataType::Bfloat16 => half::bf16::from_f64(*value).to_le_bytes().to_vec(),
         DataType::Double => value.to_le_bytes().to_vec(),
-        _ => (value as f32).to_le_bytes().to_vec(),
+        _ => (*value as f32).to_le_bytes().to_vec(),
     };
-    Ok(tensor::from_raw(name, data_type, &[], raw.into()))
+    let raw: Vec<u8> = values.iter().flat_map(bytes).collect();
+    tensor::from_raw(name, data_type, dims, raw.into())
 }
 
 /// The integer type of an operand: that of the constant, else int64, as shapes are.
@@ -309,28 +314,30 @@ fn integer_type(graph: &Graph, value: ValueId) -> DataType {
     }
 }
 
-/// The float type a node computes in: that of the nearest constant or graph input on the way back, else float.
-fn float_type(graph: &Graph, id: NodeId) -> DataType {
+/// The float type of a value: what it was cast to last, else that of the nearest constant or graph input on the way back,
+/// else float.
+fn float_type(graph: &Graph, value: ValueId) -> DataType {
     let floats = [DataType::Float, DataType::Float16, DataType::Bfloat16, DataType::Double];
     let known = |t: i32| floats.into_iter().find(|f| *f as i32 == t);
-    let mut seen = BTreeSet::from([id]);
-    let mut queue = std::collections::VecDeque::from([id]);
-    while let Some(id) = queue.pop_front() {
-        for value in graph.node(id).inputs.iter().flatten() {
-            let found = match &graph.value(*value).source {
-                Source::Constant(constant) => known(constant.tensor.data_type()),
-                Source::Input(info) => known(input_type(info)),
-                Source::OpaqueConstant => None,
-                Source::Node(producer, _) => {
-                    if seen.insert(*producer) {
-                        queue.push_back(*producer);
-                    }
-                    None
+    let mut seen = BTreeSet::new();
+    let mut queue = std::collections::VecDeque::from([value]);
+    while let Some(value) = queue.pop_front() {
+        let found = match &graph.value(value).source {
+            Source::Constant(constant) => known(constant.tensor.data_type()),
+            Source::Input(info) => known(input_type(info)),
+            Source::OpaqueConstant => None,
+            Source::Node(producer, _) => {
+                let producer_node = graph.node(*producer);
+                // Operators that cast say so in an attribute of this name.
+                let cast = producer_node.attribute("to").and_then(|a| known(i32::try_from(a.i()).ok()?));
+                if cast.is_none() && seen.insert(*producer) {
+                    queue.extend(producer_node.inputs.iter().flatten());
                 }
-            };
-            if let Some(found) = found {
-                return found;
+                cast
             }
+        };
+        if let Some(found) = found {
+            return found;
         }
     }
     DataType::Float
