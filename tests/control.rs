@@ -16,19 +16,16 @@ use onnx_mtprune::engine::Tract;
 use onnx_mtprune::graph::Graph;
 use onnx_mtprune::kept::{Kept, KeptAxes};
 use onnx_mtprune::proto::onnx::ModelProto;
-use onnx_mtprune::prune::{Analysis, PruneConfig};
+use onnx_mtprune::prune::{self, Options, PruneConfig};
 use onnx_mtprune::verify::{Outcome, VerifyOptions, verify};
 use onnx_mtprune::{functions, proto, text};
 use prost::Message;
 
 /// The pruned model, what is kept, and how verification ended.
 fn prune(original: &ModelProto, ratio: f64) -> (ModelProto, Kept, Outcome) {
-    let inlined = functions::inline(original);
-    let analysis = Analysis::of(&inlined.model, &[]).unwrap();
     let config = PruneConfig { ratio, rounding: Rounding::Multiple(1), ..Default::default() };
-    let rewritten = analysis.apply(&analysis.plan(&config).unwrap()).unwrap();
-    let folded = inlined.fold(&rewritten.output);
-    let pruned = folded.as_ref().unwrap_or(&rewritten.output).materialise().unwrap();
+    let rewritten = prune::prune(original, &Options::default(), &config).unwrap();
+    let pruned = rewritten.output.materialise().unwrap();
     let options = VerifyOptions { altered: rewritten.altered.clone(), ..Default::default() };
     let verdict = verify(original, &pruned, &rewritten.kept, &Tract, &options).unwrap();
     (pruned, rewritten.kept, verdict.outcome)
