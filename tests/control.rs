@@ -1,7 +1,7 @@
 //! Bodies and local functions: real files as Python writes them, and what must hold for any.
 //!
-//! The files in fixtures/control were made with onnx.helper; ONNX Runtime computes the same from each pruned one and its
-//! masked original. What is kept of each stands in fixtures/control/kept.txt (`make update` rewrites it).
+//! The files in fixtures/control were made with onnx.helper; ONNX Runtime computes the same from each pruned one and
+//! its masked original. What is kept of each stands in fixtures/control/kept.txt (`make update` rewrites it).
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

@@ -1,7 +1,8 @@
 //! A function's nodes as one call means them: renamed, with the call's attributes put in.
 //!
 //! Invariants: every node and every inner tensor of a copy has a name that nothing else in the model has, made of the
-//! call's first output and its own name, so that two runs name alike; names inside bodies are looked up from the inside.
+//! call's first output and its own name, so that two runs name alike; names inside bodies are looked up from the
+//! inside.
 
 use std::collections::{HashMap, HashSet};
 

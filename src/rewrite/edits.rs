@@ -66,7 +66,8 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// What is added: nodes before and behind a position of a graph, and constants, which every body sees in the main graph.
+/// What is added: nodes before and behind a position of a graph, and constants, which every body sees in the main
+/// graph.
 struct Added {
     before: BTreeMap<(ScopeId, usize), Vec<NodeProto>>,
     behind: BTreeMap<(ScopeId, usize), Vec<NodeProto>>,
@@ -314,8 +315,8 @@ fn integer_type(graph: &Graph, value: ValueId) -> DataType {
     }
 }
 
-/// The float type of a value: what it was cast to last, else that of the nearest constant or graph input on the way back,
-/// else float.
+/// The float type of a value: what it was cast to last, else that of the nearest constant or graph input on the way
+/// back, else float.
 fn float_type(graph: &Graph, value: ValueId) -> DataType {
     let floats = [DataType::Float, DataType::Float16, DataType::Bfloat16, DataType::Double];
     let known = |t: i32| floats.into_iter().find(|f| *f as i32 == t);

@@ -1,7 +1,7 @@
 //! One pass in topological order: evaluates shape arithmetic anew and asks every rule for its edits.
 //!
-//! Invariant: shape arithmetic whose value changes may only end in a shape operand, which the rule keeps right. Where it
-//! flows into data (a scale computed from a channel count, say), the reader gets the old value, because the masked
+//! Invariant: shape arithmetic whose value changes may only end in a shape operand, which the rule keeps right. Where
+//! it flows into data (a scale computed from a channel count, say), the reader gets the old value, because the masked
 //! original computes with it, too.
 
 use std::collections::BTreeMap;

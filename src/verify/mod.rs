@@ -16,9 +16,9 @@
 //! Where the user allowed nodes to approximate, M is M with those nodes taking their statistics over what remains; what
 //! that does to the outputs is measured against the dense model and reported as drift.
 //!
-//! Invariants: but for those nodes (`statistics`), nothing here knows what operators mean, how channels are coupled or how
-//! a model is rewritten; the kept indices and the names of those nodes are the only facts shared with those who prune, so
-//! that their mistakes cannot be repeated here.
+//! Invariants: but for those nodes (`statistics`), nothing here knows what operators mean, how channels are coupled or
+//! how a model is rewritten; the kept indices and the names of those nodes are the only facts shared with those who
+//! prune, so that their mistakes cannot be repeated here.
 
 mod compare;
 mod constants;
@@ -58,7 +58,8 @@ pub struct VerifyOptions {
     /// The largest relative difference that passes. Models with half precision weights get at least 2e-2, which is
     /// about 20 roundings of that type.
     pub tolerance: f64,
-    /// Constants that may hold other values than the original: shape arithmetic that follows, repaired weights.
+    /// Constants of which no one set of indices says what remains, because several readers keep different parts; those
+    /// that have kept indices nevertheless may hold other values.
     pub altered: BTreeSet<String>,
     /// Nodes, by the names of their first outputs, that were allowed to approximate: their statistics are those of what
     /// remains of the axes they run over.
@@ -244,8 +245,8 @@ fn reason(output: &OutputDifference, tolerance: f64) -> String {
     }
 }
 
-/// The inputs that the original runs with, the types and shapes of the activations that get smaller, and what comes out.
-/// The inner error is the engine's reason.
+/// The inputs that the original runs with, the types and shapes of the activations that get smaller, and what comes
+/// out. The inner error is the engine's reason.
 #[allow(clippy::type_complexity)]
 fn run_original(
     original: &ModelProto,
@@ -260,7 +261,8 @@ fn run_original(
     let mut facts = Facts::new();
     let declared = structure::declared_types(original);
     for name in nested {
-        // An engine cannot return a value of a nested graph, so its declaration or else the recorded extents have to do.
+        // An engine cannot return a value of a nested graph, so its declaration or else the recorded extents have to
+        // do.
         if let Some(fact) = declared.get(name.as_str()).and_then(|t| concrete(t)) {
             facts.insert(name.clone(), fact);
         } else if !kept.extents.contains_key(name) {

@@ -1,9 +1,10 @@
 //! Structure: what can be checked without running anything.
 //!
 //! Invariants checked: the interface (names, order, types and declared shapes of inputs and outputs) is that of the
-//! original; a constant that gets smaller holds exactly the kept entries of the original, bit by bit; one of which several
-//! readers keep different parts has the original's type and no longer axes, and where at most one axis got shorter, holds
-//! entries of the original in their order; every other constant of the same name is the same, bit by bit.
+//! original; a constant that gets smaller holds exactly the kept entries of the original, bit by bit; one of which
+//! several readers keep different parts has the original's type and no longer axes, and where at most one axis got
+//! shorter, holds entries of the original in their order; every other constant of the same name is the same, bit by
+//! bit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
