@@ -171,12 +171,13 @@ impl PlanFile {
     /// A group that the model does not have, has with another extent or may not shrink; indices out of order or range.
     pub fn plan(&self, groups: &[Group]) -> Result<Plan> {
         let mut plan = Plan { kept: vec![None; groups.len()], held: BTreeMap::new() };
+        let by_name: BTreeMap<&str, usize> = groups.iter().enumerate().map(|(i, g)| (g.name.as_str(), i)).collect();
         for planned in &self.groups {
             let wrong = |why: String| {
                 Error::input(format!("the plan does not fit: group `{}` {why}", planned.name))
                     .help("make the plan anew with --plan-out from this model and this version")
             };
-            let index = groups.iter().position(|g| g.name == planned.name);
+            let index = by_name.get(planned.name.as_str()).copied();
             let index = index.ok_or_else(|| wrong("is not in the model".to_owned()))?;
             let group = &groups[index];
             if group.extent != planned.extent {

@@ -11,20 +11,25 @@
 //!      y = Conv(b, w1[10,16,1,1])
 //!      out y",
 //! )?;
+//! let config = PruneConfig { ratio: 0.5, ..PruneConfig::default() };
 //! let analysis = Analysis::of(&model, &[])?;
-//! let plan = analysis.plan(&PruneConfig { ratio: 0.5, ..PruneConfig::default() })?;
-//! let smaller = analysis.apply(&plan)?;
+//! let smaller = analysis.apply(&analysis.plan(&config)?)?;
 //! assert_eq!(smaller.kept.constants["w0"][0].as_ref().map(|kept| kept.len()), Some(8));
 //! # Ok::<(), onnx_mtprune::Error>(())
 //! ```
+//!
+//! [`prune`] is all of it in one call. A model that calls local functions is analysed with its calls written out
+//! ([`Analysis::of_inlined`]); [`Analysis::apply`] puts back those in which nothing has changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Result;
 use crate::allocate::{self, AllocateConfig, Choice, Held, Plan, Rounding};
-use crate::coupling::{self, Coupling};
-use crate::graph::{Graph, Place};
+use crate::coupling::{self, Coupling, Rules};
+use crate::functions::{self, Inlined};
+use crate::graph::{Graph, Pins, Place};
 use crate::groups::{self, Group, sharing};
+use crate::ops::rule_for;
 use crate::proto::Pages;
 use crate::proto::onnx::ModelProto;
 use crate::rewrite::{self, Rewritten};
@@ -70,6 +75,35 @@ impl Default for PruneConfig {
     }
 }
 
+/// How a model is to be understood; the defaults are those of the command line.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Names of tasks with their outputs; outputs that are not named are tasks of their own.
+    pub tasks: Vec<(String, Vec<String>)>,
+    /// Shapes of graph inputs, by name, for what the file leaves open; the pruned model stays as open.
+    pub input_shapes: BTreeMap<String, Vec<usize>>,
+    /// True if axes over which statistics are taken may shrink, which equals no masked original.
+    pub allow_approximate: bool,
+    /// Where the rules of operators come from.
+    pub rules: Rules,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { tasks: Vec::new(), input_shapes: BTreeMap::new(), allow_approximate: false, rules: rule_for }
+    }
+}
+
+/// The whole of pruning in one call: what remains of a model, its calls of local functions followed.
+///
+/// # Errors
+/// Those of [`Analysis::with_options`], [`Analysis::plan`] and [`Analysis::apply`].
+pub fn prune(model: &ModelProto, options: &Options, config: &PruneConfig) -> Result<Rewritten> {
+    let inlined = functions::inline(model);
+    let analysis = Analysis::of_inlined(&inlined, options)?;
+    analysis.apply(&analysis.plan(config)?)
+}
+
 /// A model understood: its graph, axes, tasks and groups.
 #[derive(Debug)]
 pub struct Analysis<'m> {
@@ -83,6 +117,8 @@ pub struct Analysis<'m> {
     pub groups: Vec<Group>,
     /// The files that the weights lie in, if they are to be given back while they are read; empty at first.
     pub pages: Pages,
+    /// The calls that were written out, to be put back.
+    calls: Option<&'m Inlined<'m>>,
 }
 
 impl<'m> Analysis<'m> {
@@ -91,33 +127,41 @@ impl<'m> Analysis<'m> {
     /// # Errors
     /// A graph that is not well formed, a task that names no output.
     pub fn of(model: &'m ModelProto, tasks: &[(String, Vec<String>)]) -> Result<Self> {
-        Self::with_options(model, tasks, &coupling::Options::default())
+        Self::with_options(model, &Options { tasks: tasks.to_vec(), ..Options::default() })
+    }
+
+    /// As [`Analysis::with_options`] for a model whose calls of local functions are written out, so that they can be
+    /// followed.
+    ///
+    /// # Errors
+    /// As [`Analysis::with_options`].
+    pub fn of_inlined(inlined: &'m Inlined<'m>, options: &Options) -> Result<Self> {
+        Ok(Self { calls: Some(inlined), ..Self::with_options(&inlined.model, options)? })
     }
 
     /// As [`Analysis::of`], in other ways than by default, for example with approximations allowed.
     ///
     /// # Errors
-    /// As [`Analysis::of`].
-    pub fn with_options(
-        model: &'m ModelProto,
-        tasks: &[(String, Vec<String>)],
-        options: &coupling::Options,
-    ) -> Result<Self> {
+    /// As [`Analysis::of`]; shapes that contradict the model.
+    pub fn with_options(model: &'m ModelProto, options: &Options) -> Result<Self> {
         // Constants whose readings do not fit together are divided between them if that promises a smaller file: all of
         // them, or else one of the first few.
         const ATTEMPTS: usize = 4;
-        let undivided = Self::dividing(model, tasks, options, &BTreeSet::new())?;
+        let pins = Pins::of(model, &options.input_shapes)?;
+        let coupling = coupling::Options { rules: options.rules, allow_approximate: options.allow_approximate, pins };
+        let dividing = |divided: &BTreeSet<Place>| Self::dividing(model, &options.tasks, &coupling, divided);
+        let undivided = dividing(&BTreeSet::new())?;
         let disputed = sharing::disputed(&undivided.graph, &undivided.coupling);
         if disputed.is_empty() {
             return Ok(undivided);
         }
-        let all = Self::dividing(model, tasks, options, &disputed)?;
+        let all = dividing(&disputed)?;
         let mut best = if all.bits_when_halved() < undivided.bits_when_halved() { all } else { undivided };
         for place in disputed.iter().take(ATTEMPTS).filter(|_| disputed.len() > 1) {
             if !best.graph.divided.is_empty() {
                 break;
             }
-            let one = Self::dividing(model, tasks, options, &BTreeSet::from([*place]))?;
+            let one = dividing(&BTreeSet::from([*place]))?;
             if one.bits_when_halved() < best.bits_when_halved() {
                 best = one;
             }
@@ -135,7 +179,7 @@ impl<'m> Analysis<'m> {
         let tasks = Tasks::of(&graph, tasks)?;
         let coupling = Coupling::with_options(&graph, options);
         let groups = groups::find(&graph, &coupling, &tasks);
-        Ok(Self { graph, coupling, tasks, groups, pages: Pages::default() })
+        Ok(Self { graph, coupling, tasks, groups, pages: Pages::default(), calls: None })
     }
 
     /// What half of every group would leave of the constants.
@@ -196,13 +240,16 @@ impl<'m> Analysis<'m> {
         self.allocate(&self.score(config)?, config)
     }
 
-    /// The smaller model.
+    /// The smaller model, with calls of local functions where nothing inside has changed.
     ///
     /// # Errors
     /// A node that cannot be spelled any more.
     pub fn apply(&self, plan: &Plan) -> Result<Rewritten> {
         let mut rewritten = rewrite::rewrite(&self.graph, &self.coupling, &plan.masks(&self.groups))?;
         rewritten.output.pages = self.pages.clone();
+        if let Some(folded) = self.calls.and_then(|calls| calls.fold(&rewritten.output)) {
+            rewritten.output = folded;
+        }
         Ok(rewritten)
     }
 }

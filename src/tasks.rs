@@ -1,8 +1,8 @@
 //! Tasks: named sets of graph outputs, and which of them every node feeds.
 //!
 //! By default every graph output is a task of its own. Reverse reachability over the dependency graph gives each node
-//! its tasks: *shared* (two or more), *private* (one), *dead* (none). Invariant: task order is the order of the request,
-//! then that of the graph outputs; outputs that no request names are tasks of their own.
+//! its tasks: *shared* (two or more), *private* (one), *dead* (none). Invariant: task order is the order of the
+//! request, then that of the graph outputs; outputs that no request names are tasks of their own.
 
 use petgraph::Direction;
 use petgraph::graph::NodeIndex;

@@ -21,7 +21,8 @@
 //! out f, e
 //! ```
 //!
-//! Constants become initializers of the graph they stand in; functions have none, so there they become `Constant` nodes.
+//! Constants become initializers of the graph they stand in; functions have none, so there they become `Constant`
+//! nodes.
 //!
 //! Invariants: parsing is deterministic; random values depend on the tensor's name alone and are never repeated, so
 //! that a wrong slice shows.
@@ -295,8 +296,8 @@ fn operand(text: &str, fresh: String, graph: &mut GraphProto) -> Option<String> 
     Some(name)
 }
 
-/// Values in ±(0.1 … 1.1), seeded by the name; positive where the name says it is a variance or a scale. Integers are the
-/// hundredfold, rounded.
+/// Values in ±(0.1 … 1.1), seeded by the name; positive where the name says it is a variance or a scale. Integers are
+/// the hundredfold, rounded.
 fn random_values(name: &str, count: usize, data_type: Option<DataType>) -> Option<Vec<u8>> {
     let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     let mut random = ChaCha8Rng::seed_from_u64(seed);

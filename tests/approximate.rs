@@ -8,10 +8,9 @@ use std::path::Path;
 
 use common::program::Folder;
 use onnx_mtprune::allocate::Rounding;
-use onnx_mtprune::coupling::Options;
 use onnx_mtprune::engine::Tract;
 use onnx_mtprune::proto::onnx::ModelProto;
-use onnx_mtprune::prune::{Analysis, PruneConfig};
+use onnx_mtprune::prune::{Analysis, Options, PruneConfig};
 use onnx_mtprune::rewrite::Rewritten;
 use onnx_mtprune::text;
 use onnx_mtprune::verify::{Outcome, Verdict, VerifyOptions, verify};
@@ -58,8 +57,7 @@ fn transformer(pre: bool) -> String {
 }
 
 fn cut(model: &ModelProto, allow: bool) -> Rewritten {
-    let analysis =
-        Analysis::with_options(model, &[], &Options { allow_approximate: allow, ..Default::default() }).unwrap();
+    let analysis = Analysis::with_options(model, &Options { allow_approximate: allow, ..Default::default() }).unwrap();
     let config = PruneConfig { ratio: 0.5, rounding: Rounding::Multiple(1), ..Default::default() };
     analysis.apply(&analysis.plan(&config).unwrap()).unwrap()
 }

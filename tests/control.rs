@@ -1,7 +1,7 @@
 //! Bodies and local functions: real files as Python writes them, and what must hold for any.
 //!
-//! The files in fixtures/control were made with onnx.helper; ONNX Runtime computes the same from each pruned one and its
-//! masked original. What is kept of each stands in fixtures/control/kept.txt (`make update` rewrites it).
+//! The files in fixtures/control were made with onnx.helper; ONNX Runtime computes the same from each pruned one and
+//! its masked original. What is kept of each stands in fixtures/control/kept.txt (`make update` rewrites it).
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -16,19 +16,16 @@ use onnx_mtprune::engine::Tract;
 use onnx_mtprune::graph::Graph;
 use onnx_mtprune::kept::{Kept, KeptAxes};
 use onnx_mtprune::proto::onnx::ModelProto;
-use onnx_mtprune::prune::{Analysis, PruneConfig};
+use onnx_mtprune::prune::{self, Options, PruneConfig};
 use onnx_mtprune::verify::{Outcome, VerifyOptions, verify};
 use onnx_mtprune::{functions, proto, text};
 use prost::Message;
 
 /// The pruned model, what is kept, and how verification ended.
 fn prune(original: &ModelProto, ratio: f64) -> (ModelProto, Kept, Outcome) {
-    let inlined = functions::inline(original);
-    let analysis = Analysis::of(&inlined.model, &[]).unwrap();
     let config = PruneConfig { ratio, rounding: Rounding::Multiple(1), ..Default::default() };
-    let rewritten = analysis.apply(&analysis.plan(&config).unwrap()).unwrap();
-    let folded = inlined.fold(&rewritten.output);
-    let pruned = folded.as_ref().unwrap_or(&rewritten.output).materialise().unwrap();
+    let rewritten = prune::prune(original, &Options::default(), &config).unwrap();
+    let pruned = rewritten.output.materialise().unwrap();
     let options = VerifyOptions { altered: rewritten.altered.clone(), ..Default::default() };
     let verdict = verify(original, &pruned, &rewritten.kept, &Tract, &options).unwrap();
     (pruned, rewritten.kept, verdict.outcome)

@@ -1,4 +1,5 @@
-//! Whole files, changed in their structure, through everything: analysis, plan, rewriting, and verification of small ones.
+//! Whole files, changed in their structure, through everything: analysis, plan, rewriting, and verification of small
+//! ones.
 //!
 //! `make fuzz-files MINUTES=10` runs for a time; `SEED=123 make fuzz-files` replays one case. A finding is a panic, a
 //! case that takes too long, memory without bound, a plan that cannot be applied, or a pruned model that the engine

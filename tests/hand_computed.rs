@@ -1,7 +1,8 @@
-//! Operators with a result computed by hand: which channels are removed, and the numbers that the pruned model must give.
+//! Operators with a result computed by hand: which channels are removed, and the numbers that the pruned model must
+//! give.
 //!
-//! Nothing here is shared with the rules or the verifier: weights, inputs, removed channels and results are written out,
-//! and the comment at every case holds the arithmetic. A removed channel counts as zero wherever it is summed.
+//! Nothing here is shared with the rules or the verifier: weights, inputs, removed channels and results are written
+//! out, and the comment at every case holds the arithmetic. A removed channel counts as zero wherever it is summed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::random_graph::{Random, model};
 use onnx_mtprune::proto::onnx::{FunctionProto, GraphProto, ModelProto};
-use onnx_mtprune::prune::{Analysis, PruneConfig};
+use onnx_mtprune::prune::{Analysis, Options, PruneConfig};
 use onnx_mtprune::{functions, proto, text};
 use prost::Message;
 use rayon::prelude::*;
@@ -31,11 +31,10 @@ enum Stage {
 fn run(bytes: Vec<u8>) -> Stage {
     let Ok(model) = proto::decode(bytes.into()) else { return Stage::Decode };
     let inlined = functions::inline(&model);
-    let Ok(analysis) = Analysis::of(&inlined.model, &[]) else { return Stage::Analyse };
+    let Ok(analysis) = Analysis::of_inlined(&inlined, &Options::default()) else { return Stage::Analyse };
     let config = PruneConfig { ratio: 0.5, ..Default::default() };
     let Ok(rewritten) = analysis.plan(&config).and_then(|plan| analysis.apply(&plan)) else { return Stage::Rewrite };
-    let folded = inlined.fold(&rewritten.output);
-    match folded.as_ref().unwrap_or(&rewritten.output).materialise() {
+    match rewritten.output.materialise() {
         Ok(model) => {
             assert!(!model.encode_to_vec().is_empty());
             Stage::Done

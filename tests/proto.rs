@@ -137,7 +137,8 @@ fn everything() -> ModelProto {
     }
 }
 
-/// Calls `visit` on every tensor of `everything()`; written out by hand so that it shares nothing with the library's walk.
+/// Calls `visit` on every tensor of `everything()`; written out by hand so that it shares nothing with the library's
+/// walk.
 fn visit_all(model: &mut ModelProto, visit: &mut dyn FnMut(&mut TensorProto)) {
     fn in_node(node: &mut NodeProto, visit: &mut dyn FnMut(&mut TensorProto)) {
         for attribute in &mut node.attribute {

@@ -12,10 +12,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use common::random_graph::{Random, model};
 use onnx_mtprune::allocate::Plan;
 use onnx_mtprune::axes::Extent;
-use onnx_mtprune::coupling::{Options, Rules};
+use onnx_mtprune::coupling::Rules;
 use onnx_mtprune::engine::Tract;
 use onnx_mtprune::ops::{NodeView, Refused, Row, Rule, Signature, Term, rule_for};
-use onnx_mtprune::prune::Analysis;
+use onnx_mtprune::prune::{Analysis, Options};
 use onnx_mtprune::text;
 use onnx_mtprune::verify::{Outcome, VerifyOptions, verify};
 use rayon::prelude::*;
@@ -52,7 +52,7 @@ fn random_plan(analysis: &Analysis, random: &mut Random) -> Plan {
 fn run(seed: u64, rules: Rules) -> Case {
     let text = model(seed);
     let original = text::parse(&text).unwrap();
-    let analysis = match Analysis::with_options(&original, &[], &Options { rules, ..Default::default() }) {
+    let analysis = match Analysis::with_options(&original, &Options { rules, ..Default::default() }) {
         Ok(analysis) => analysis,
         Err(e) => return Case::Wrong(format!("not analysed: {e}\n{text}")),
     };

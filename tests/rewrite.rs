@@ -8,14 +8,13 @@ mod common;
 use std::fmt::Write;
 
 use onnx_mtprune::allocate::{Choice, Rounding};
-use onnx_mtprune::coupling;
 use onnx_mtprune::engine::Tract;
 use onnx_mtprune::functions;
 use onnx_mtprune::proto::onnx::{
     AttributeProto, GraphProto, NodeProto, ValueInfoProto, tensor_shape_proto, type_proto,
 };
 use onnx_mtprune::proto::tensor;
-use onnx_mtprune::prune::{Analysis, PruneConfig};
+use onnx_mtprune::prune::{Analysis, Options, PruneConfig};
 use onnx_mtprune::report::words;
 use onnx_mtprune::text;
 use onnx_mtprune::verify::{Outcome, VerifyOptions, verify};
@@ -31,13 +30,12 @@ fn cuts_and_patches() {
             keep.or(asked(&format!("{part} prune")).then_some(Choice::Prune))
         };
         let (heads, head_dims) = (choice("--heads"), choice("--head-dims"));
-        let options = coupling::Options { allow_approximate: asked("--allow-approximate"), ..Default::default() };
-        let analysis = Analysis::with_options(&inlined.model, &[], &options).unwrap();
+        let options = Options { allow_approximate: asked("--allow-approximate"), ..Default::default() };
+        let analysis = Analysis::of_inlined(&inlined, &options).unwrap();
         let rounding = Rounding::Multiple(1);
         let config = PruneConfig { ratio: 0.5, rounding, heads, head_dims, ..Default::default() };
         let rewritten = analysis.apply(&analysis.plan(&config).unwrap()).unwrap();
-        let folded = inlined.fold(&rewritten.output);
-        let pruned = folded.as_ref().unwrap_or(&rewritten.output).materialise().unwrap();
+        let pruned = rewritten.output.materialise().unwrap();
         let mut out = changes(original.graph.as_ref().unwrap(), pruned.graph.as_ref().unwrap());
         for group in analysis.groups.iter().filter(|group| group.part.is_some()) {
             writeln!(out, "{} is of {}", group.name, words::part(group.part.unwrap())).unwrap();

@@ -4,12 +4,12 @@
 use onnx_mtprune::allocate::Rounding;
 use onnx_mtprune::engine::Tract;
 use onnx_mtprune::proto::onnx::{
-    AttributeProto, ModelProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType,
-    tensor_shape_proto, type_proto,
+    AttributeProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    attribute_proto::AttributeType, tensor_shape_proto, type_proto,
 };
 use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::text;
-use onnx_mtprune::verify::{VerifyOptions, verify};
+use onnx_mtprune::verify::{Outcome, VerifyOptions, verify};
 
 /// A bias and a weight, both read by a layer that is pruned and by one that is not, and a tied embedding.
 const SHARED: &str = "
@@ -121,4 +121,44 @@ fn a_copy_that_makes_the_file_grow_is_not_made() {
     for ratio in [0.1, 0.3, 0.5, 0.8] {
         assert!(elements(&prune(&model, ratio)) <= elements(&model), "at {ratio}");
     }
+}
+
+/// Why verification refuses the cut of a model whose constant `name`, which is divided, is changed afterwards.
+fn refusal(text: &str, name: &str, change: &dyn Fn(&mut TensorProto)) -> String {
+    let model = text::parse(text).unwrap();
+    let analysis = Analysis::of(&model, &[]).unwrap();
+    let config = PruneConfig { ratio: 0.5, rounding: Rounding::Multiple(1), ..Default::default() };
+    let rewritten = analysis.apply(&analysis.plan(&config).unwrap()).unwrap();
+    let mut wrong = rewritten.output.materialise().unwrap();
+    let options = VerifyOptions { altered: rewritten.altered.clone(), ..Default::default() };
+    assert!(options.altered.contains(name), "{:?}", options.altered);
+    let verdict = verify(&model, &wrong, &rewritten.kept, &Tract, &options).unwrap();
+    assert!(verdict.passed(), "{verdict:?}");
+    let constants = &mut wrong.graph.as_mut().unwrap().initializer;
+    change(constants.iter_mut().find(|t| t.name() == name).unwrap());
+    match verify(&model, &wrong, &rewritten.kept, &Tract, &options).unwrap().outcome {
+        Outcome::Failed { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_divided_constant_is_a_part_of_the_original() {
+    // Too small a change for any output to tell.
+    let nudge = |tensor: &mut TensorProto| {
+        let mut raw = tensor.raw_data.as_ref().unwrap().to_vec();
+        raw[0] ^= 1;
+        tensor.raw_data = Some(raw.into());
+    };
+    assert_eq!(refusal(SHARED, "w", &nudge), "constant `w` should be unchanged but has other values");
+    let longer = refusal(SHARED, "w", &|w| w.dims[0] += 1);
+    assert_eq!(longer, "constant `w` has the shape [9, 16, 1, 1], which is no part of [8, 16, 1, 1]");
+    let both_cut = "in x [1,3,4,4]
+        a = Conv(x, w0[16,3,1,1], bias[16])
+        b = Conv(x, w1[16,3,1,1], bias)
+        y = Conv(a, w2[2,16,1,1])
+        z = Conv(b, w3[2,16,1,1])
+        out y, z";
+    let nudged = refusal(both_cut, "bias", &nudge);
+    assert_eq!(nudged, "constant `bias` holds what the original does not hold along axis 0");
 }

@@ -4,15 +4,16 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use onnx_mtprune::engine::{ElementType, Samples, Tract, samples::load_npz};
-use onnx_mtprune::kept::{Kept, KeptAxes};
+use onnx_mtprune::kept::{Kept, KeptAxes, Zero};
 use onnx_mtprune::proto::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
     ValueInfoProto, attribute_proto::AttributeType, tensor_shape_proto, type_proto,
 };
+use onnx_mtprune::report::{Verification, verification_text};
 use onnx_mtprune::verify::{Outcome, Verdict, VerifyOptions, verify};
 use prost::Message;
 
@@ -557,4 +558,34 @@ fn real_models_equal_themselves_when_nothing_is_pruned() {
         ran += usize::from(random.passed());
     }
     assert!(ran * 4 > files.len() * 3, "only {ran} of {} models run", files.len());
+}
+
+#[test]
+fn what_stands_for_zero_is_believed_of_quantised_values_only() {
+    let (original, mut kept) = (sigmoid(17), two_convolutions_kept());
+    let pruned = prune(&original, &kept);
+    for zero in [Zero::Number(1), Zero::Activation("a".into())] {
+        kept.zeros = BTreeMap::from([("b".to_owned(), zero)]);
+        let error = verify(&original, &pruned, &kept, &Tract, &VerifyOptions::default()).unwrap_err();
+        assert!(error.to_string().contains("no integer is given a zero point"), "{error}");
+    }
+}
+
+#[test]
+fn an_output_that_tells_nothing_is_said_to() {
+    let mut original = sigmoid(17);
+    let graph = original.graph.as_mut().unwrap();
+    // The logarithm of a negative number.
+    graph.node.extend([node("Neg", &["b"], &["c"]), node("Log", &["c"], &["d"])]);
+    graph.node.push(with(node("ReduceSum", &["d"], &["z"]), int("keepdims", 1)));
+    let mut silent = graph.output[0].clone();
+    silent.name = Some("z".into());
+    silent.r#type = None;
+    graph.output.push(silent);
+    let mut kept = two_convolutions_kept();
+    kept.activations.extend(["c", "d"].map(|name| (name.to_owned(), axis(4, 1, &KEPT))));
+    let verdict = judge(&original, &prune(&original, &kept), &kept);
+    assert!(verdict.passed(), "{verdict:?}");
+    let text = verification_text(&Verification::of(&verdict));
+    assert!(text.ends_with("NOT compared, empty or NaN for this input: `z`"), "{text}");
 }

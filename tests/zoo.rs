@@ -15,7 +15,7 @@ use onnx_mtprune::engine::Tract;
 use onnx_mtprune::functions;
 use onnx_mtprune::proto;
 use onnx_mtprune::proto::onnx::ModelProto;
-use onnx_mtprune::prune::{Analysis, PruneConfig};
+use onnx_mtprune::prune::{Analysis, Options, PruneConfig, prune};
 use onnx_mtprune::report::{FileRow, Inspection, words};
 use onnx_mtprune::verify::{Outcome, VerifyOptions, verify};
 use rayon::prelude::*;
@@ -43,12 +43,9 @@ fn parameters(model: &ModelProto) -> u64 {
 fn examine(path: &Path) -> (String, Option<String>) {
     let name = path.file_stem().unwrap().to_string_lossy().into_owned();
     let file = proto::read(path).unwrap();
-    let inlined = functions::inline(&file.model);
-    let analysis = Analysis::of(&inlined.model, &[]).unwrap();
     let config = PruneConfig { ratio: 0.5, rounding: Rounding::Multiple(1), ..Default::default() };
-    let rewritten = analysis.apply(&analysis.plan(&config).unwrap()).unwrap();
-    let folded = inlined.fold(&rewritten.output);
-    let pruned = folded.as_ref().unwrap_or(&rewritten.output).materialise().unwrap();
+    let rewritten = prune(&file.model, &Options::default(), &config).unwrap();
+    let pruned = rewritten.output.materialise().unwrap();
     let options = VerifyOptions { altered: rewritten.altered.clone(), ..Default::default() };
     let outcome = verify(&file.model, &pruned, &rewritten.kept, &Tract, &options).unwrap().outcome;
     let (verdict, wrong) = match outcome {

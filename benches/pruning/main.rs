@@ -2,8 +2,8 @@
 //!
 //! Every figure is a ratio of two things measured in turns in one run, so that the speed of the machine cancels out:
 //! pruning a file against copying it with `cp`, peak memory against the size of the file, a graph with four times the
-//! nodes against the smaller one. Each has a limit; the exit code is 1 if one is exceeded, 2 if something cannot be run.
-//! The part `huge` is run only where it is named.
+//! nodes against the smaller one. Each has a limit; the exit code is 1 if one is exceeded, 2 if something cannot be
+//! run. The part `huge` is run only where it is named.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod analysis;

@@ -24,8 +24,8 @@ pub(crate) fn heavy(bytes: usize) -> String {
     text + "out kind, place\n"
 }
 
-/// Convolutions, then wide layers, then two task heads. With every extent of 32 and more of its weights multiplied by 64,
-/// the weights fill 3 GB and the largest has 256 MB.
+/// Convolutions, then wide layers, then two task heads. With every extent of 32 and more of its weights multiplied by
+/// 64, the weights fill 3 GB and the largest has 256 MB.
 pub(crate) fn huge() -> String {
     let mut text = "in x [n,3,8,8]\na0 = Conv(x, stem[32,3,3,3], pads=[1,1,1,1])\n".to_owned();
     for i in 0..4 {

@@ -1,8 +1,8 @@
 //! Allocation: scores and a budget become a plan, the kept indices of every group.
 //!
 //! Uniform so far: the same fraction of every prunable group goes. Invariants: a group never falls below the floor
-//! (`min_channels`, `1 - max_ratio`, one channel); of nested groups one shrinks unless more are asked for; ties go to the
-//! lower index, so the plan is a function of its inputs.
+//! (`min_channels`, `1 - max_ratio`, one channel); of nested groups one shrinks unless more are asked for; ties go to
+//! the lower index, so the plan is a function of its inputs.
 
 mod count;
 mod nesting;

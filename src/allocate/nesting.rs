@@ -1,11 +1,11 @@
 //! Nested groups: which factors of an axis shrink.
 //!
 //! An axis (H D) lets whole heads go (a factor H), the same dimensions of every head (D), or both; each is exact by
-//! itself, because either is a set of atoms with a mask of its own, so all at once are exact, too. Shrinking all of them
-//! removes more than was asked for, so by default one does: the one that shrinks another nesting already, else the one
-//! that comes nearest to the fraction asked for, else one that is exact before one that approximates, else one that some
-//! weight or table holds by itself (it would otherwise stay whole), else the innermost. Where the user asks
-//! for heads to shrink, for their dimensions, or for both, one factor of each kind does.
+//! itself, because either is a set of atoms with a mask of its own, so all at once are exact, too. Shrinking all of
+//! them removes more than was asked for, so by default one does: the one that shrinks another nesting already, else the
+//! one that comes nearest to the fraction asked for, else one that is exact before one that approximates, else one that
+//! some weight or table holds by itself (it would otherwise stay whole), else the innermost. Where the user asks for
+//! heads to shrink, for their dimensions, or for both, one factor of each kind does.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! The axis algebra: what every axis of every tensor consists of, and how axes are made one.
 //!
-//! Explained with examples in docs/axes.md. Invariants are stated at [`Space`]; `tests/axes.rs` checks the algebra on random
-//! expressions: masks evaluated before and after refinement agree.
+//! Explained with examples in docs/axes.md. Invariants are stated at [`Space`]; `tests/axes.rs` checks the algebra on
+//! random expressions: masks evaluated before and after refinement agree.
 
 mod extent;
 mod mask;

@@ -95,15 +95,15 @@ pub(crate) struct PruneArguments {
     /// may be repeated
     #[arg(long, value_name = "PATTERN", help_heading = "What to remove")]
     pub(crate) protect: Vec<String>,
-    /// Whole heads of attention: keep them all, or prune them whatever becomes of their dimensions; without it the one of
-    /// the two shrinks that comes nearest to the ratio
+    /// Whole heads of attention: keep them all, or prune them whatever becomes of their dimensions; without it the one
+    /// of the two shrinks that comes nearest to the ratio
     #[arg(long, value_name = "WHAT", value_parser = values::choices(), help_heading = "What to remove")]
     pub(crate) heads: Option<Choice>,
     /// The dimensions inside heads: keep them all, or prune the same of every head
     #[arg(long, value_name = "WHAT", value_parser = values::choices(), help_heading = "What to remove")]
     pub(crate) head_dims: Option<Choice>,
-    /// Prune also what LayerNormalization, GroupNormalization and the like take statistics over; the statistics are then
-    /// those of what remains, so the result is near the masked original and no longer equal to it
+    /// Prune also what LayerNormalization, GroupNormalization and the like take statistics over; the statistics are
+    /// then those of what remains, so the result is near the masked original and no longer equal to it
     #[arg(long, help_heading = "What to remove")]
     pub(crate) allow_approximate: bool,
     /// Replay the cut of a plan file; the model must be the very file that it was made for
@@ -196,8 +196,8 @@ pub(crate) struct TaskArguments {
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct ShapeArguments {
-    /// The shape of an input that the model leaves open, as in image=1x3x224x224; may be repeated. The pruned model stays
-    /// as open as the original
+    /// The shape of an input that the model leaves open, as in image=1x3x224x224; may be repeated. The pruned model
+    /// stays as open as the original
     #[arg(long, value_name = "NAME=DIMS", value_parser = values::input_shape, help_heading = "Shapes")]
     pub(crate) input_shape: Vec<InputShape>,
 }
@@ -214,7 +214,8 @@ pub(crate) struct CheckArguments {
     /// Verify with real inputs: one array per graph input, the first axis counting samples
     #[arg(long, value_name = "FILE.npz", help_heading = "Verification")]
     pub(crate) samples: Option<PathBuf>,
-    /// The largest difference at an output that passes, relative to its largest magnitude (half precision: at least 0.02)
+    /// The largest difference at an output that passes, relative to its largest magnitude (half precision: at least
+    /// 0.02)
     #[arg(long, value_name = "X", default_value = "0.0001", value_parser = values::tolerance, allow_negative_numbers = true, help_heading = "Verification")]
     pub(crate) tolerance: f64,
     #[command(flatten)]

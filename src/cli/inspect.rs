@@ -1,11 +1,9 @@
 //! Inspection: what a model consists of and what can be pruned.
 
 use onnx_mtprune::Result;
-use onnx_mtprune::coupling;
 use onnx_mtprune::functions;
-use onnx_mtprune::graph::Pins;
 use onnx_mtprune::proto;
-use onnx_mtprune::prune::Analysis;
+use onnx_mtprune::prune::{Analysis, Options};
 use onnx_mtprune::report::{Inspection, explain, inspection_text};
 
 use super::arguments::InspectArguments;
@@ -15,11 +13,14 @@ use super::prune::input_row;
 pub(super) fn run(arguments: &InspectArguments) -> Result<()> {
     let mut console = Console::new(false, arguments.verbose);
     let file = console.stage("read", || proto::read(&arguments.model))?;
+    let options = Options {
+        tasks: arguments.tasks.tasks.clone(),
+        input_shapes: arguments.shapes.by_input(),
+        allow_approximate: arguments.allow_approximate,
+        ..Default::default()
+    };
     let inlined = functions::inline(&file.model);
-    let pins = Pins::of(&inlined.model, &arguments.shapes.by_input())?;
-    let options = coupling::Options { allow_approximate: arguments.allow_approximate, pins, ..Default::default() };
-    let analysis =
-        console.stage("analyse", || Analysis::with_options(&inlined.model, &arguments.tasks.tasks, &options))?;
+    let analysis = console.stage("analyse", || Analysis::of_inlined(&inlined, &options))?;
     if let Some(name) = &arguments.explain {
         return console.print(&explain(&analysis, name)?);
     }

@@ -5,12 +5,10 @@
 use std::path::Path;
 
 use onnx_mtprune::allocate::{Plan, Rounding};
-use onnx_mtprune::coupling;
 use onnx_mtprune::functions;
-use onnx_mtprune::graph::Pins;
 use onnx_mtprune::plan_file::PlanFile;
-use onnx_mtprune::proto::{self, ModelFile, Output, WriteOptions};
-use onnx_mtprune::prune::{Analysis, PruneConfig};
+use onnx_mtprune::proto::{self, ModelFile, WriteOptions};
+use onnx_mtprune::prune::{self, Analysis, PruneConfig};
 use onnx_mtprune::report::{FileRow, Options, Report, Run, Verification, text, words};
 use onnx_mtprune::rewrite::Rewritten;
 use onnx_mtprune::{Error, Result};
@@ -27,11 +25,14 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     check_unknown_fields(arguments, &file, &console)?;
     let planned = arguments.plan.as_ref().map(|path| verify::read_plan(path, &file)).transpose()?;
     let approximate = planned.as_ref().map_or(arguments.allow_approximate, |plan| !plan.approximated.is_empty());
+    let options = prune::Options {
+        tasks: arguments.tasks.tasks.clone(),
+        input_shapes: arguments.check.shapes.by_input(),
+        allow_approximate: approximate,
+        ..Default::default()
+    };
     let inlined = functions::inline(&file.model);
-    let pins = Pins::of(&inlined.model, &arguments.check.shapes.by_input())?;
-    let options = coupling::Options { allow_approximate: approximate, pins, ..Default::default() };
-    let mut analysis =
-        console.stage("analyse", || Analysis::with_options(&inlined.model, &arguments.tasks.tasks, &options))?;
+    let mut analysis = console.stage("analyse", || Analysis::of_inlined(&inlined, &options))?;
     analysis.pages = file.pages.clone();
     let config = config(arguments);
     let plan = match &planned {
@@ -45,9 +46,7 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
         console.warn("no channel was removed; `inspect` shows what keeps them");
     }
     let rewritten = console.stage("rewrite", || analysis.apply(&plan))?;
-    let folded = inlined.fold(&rewritten.output);
-    let output = folded.as_ref().unwrap_or(&rewritten.output);
-    let (verification, length) = verified(arguments, &file, &rewritten, output, &mut console)?;
+    let (verification, length) = verified(arguments, &file, &rewritten, &mut console)?;
 
     let mut plan_out = arguments.plan_out.as_deref().map(Staged::new).transpose()?;
     let mut report_out = arguments.report.as_deref().map(Staged::new).transpose()?;
@@ -58,7 +57,7 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let bytes = if arguments.dry_run {
         length
     } else {
-        Some(console.stage("write", || proto::write(output, &arguments.output, &WriteOptions::default()))?)
+        Some(console.stage("write", || proto::write(&rewritten.output, &arguments.output, &WriteOptions::default()))?)
     };
     let report = Report::new(Run {
         analysis: &analysis,
@@ -90,13 +89,12 @@ fn verified(
     arguments: &PruneArguments,
     file: &ModelFile,
     rewritten: &Rewritten,
-    output: &Output,
     console: &mut Console,
 ) -> Result<(Verification, Option<u64>)> {
     if arguments.no_verify && !arguments.dry_run {
         return Ok((Verification::switched_off(), None));
     }
-    let pruned = output.materialise()?;
+    let pruned = rewritten.output.materialise()?;
     let length = u64::try_from(prost::Message::encoded_len(&pruned)).ok();
     if arguments.no_verify {
         return Ok((Verification::switched_off(), length));

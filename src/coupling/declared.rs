@@ -27,7 +27,7 @@ pub(super) fn types<'m>(graph: &Graph<'m>) -> Types<'m> {
 impl Coupling {
     /// Locked axes as declared for a value, or `None` if no rank is declared.
     pub(super) fn declared_axes(&mut self, value: &Value, types: &Types, lock: LockId) -> Option<Vec<Expr>> {
-        if let Some(pinned) = self.pins.input(value.name).filter(|_| value.scope == MAIN) {
+        if let Some(pinned) = self.options.pins.input(value.name).filter(|_| value.scope == MAIN) {
             let extents: Vec<Extent> = pinned.iter().map(|n| Extent::known(*n)).collect();
             return Some(extents.into_iter().map(|extent| self.space.locked_atom(extent, lock)).collect());
         }
@@ -39,7 +39,7 @@ impl Coupling {
         for dim in &shape.dim {
             let extent = match &dim.value {
                 Some(dimension::Value::DimValue(n)) if *n > 0 => Extent::known(*n),
-                Some(dimension::Value::DimParam(name)) if is_a_name(name) => match self.pins.symbol(name) {
+                Some(dimension::Value::DimParam(name)) if is_a_name(name) => match self.options.pins.symbol(name) {
                     Some(pinned) => Extent::known(pinned),
                     None => self.symbols.borrow_mut().named(name),
                 },

@@ -84,12 +84,8 @@ impl Default for Options {
 /// The axes of every value of one graph.
 #[derive(Debug)]
 pub struct Coupling {
-    /// Where the rules come from.
-    pub rules: Rules,
-    /// True if axes over which statistics are taken may shrink.
-    pub allows_approximations: bool,
-    /// Shapes given for what the file leaves open.
-    pub pins: Pins,
+    /// How they were coupled.
+    pub options: Options,
     /// All axis expressions.
     pub space: Space,
     /// The symbols in their extents.
@@ -141,9 +137,7 @@ impl Coupling {
     fn once(graph: &Graph, options: &Options, changing: Changing) -> Self {
         let count = graph.values.len();
         let mut coupling = Coupling {
-            rules: options.rules,
-            allows_approximations: options.allow_approximate,
-            pins: options.pins.clone(),
+            options: options.clone(),
             space: Space::default(),
             symbols: RefCell::default(),
             axes: vec![None; count],
@@ -177,7 +171,7 @@ impl Coupling {
     /// can do something about, so that this reason is given only where lifting it would help.
     fn lock_approximate(&mut self) {
         for (node, axis, why) in self.approximate.clone() {
-            if !self.allows_approximations {
+            if !self.options.allow_approximate {
                 self.lock_axis(axis, Some(node), None, &format!("{why} (unlock with --allow-approximate)"));
             }
         }
@@ -225,7 +219,7 @@ impl Coupling {
             return Err(Refusal::new(why.clone()));
         }
         let node = graph.node(id);
-        let row = (self.rules)(node.domain(), node.op_type());
+        let row = (self.options.rules)(node.domain(), node.op_type());
         let row = row.ok_or_else(|| Refusal::new("this operator is not known to the pruner"))?;
         row.rule.signature(&self.view(graph, id))
     }
@@ -271,7 +265,7 @@ impl Coupling {
 
     fn node(&mut self, graph: &Graph, id: NodeId, declared: &Types) {
         let node = graph.node(id);
-        let row = (self.rules)(node.domain(), node.op_type());
+        let row = (self.options.rules)(node.domain(), node.op_type());
         let outcome = match row {
             _ if node.is_function => Err(Refusal::new(
                 "it calls a local function that cannot be followed (recursive, too large, or for another operator set)",

@@ -1,8 +1,9 @@
 //! Bodies that run repeatedly: what a body is given first need not have the shape of what it is given next.
 //!
 //! The body's inputs are at first taken to be shaped like what the node is given. Where the body turns out to return
-//! another extent, that axis of the input gets an extent of its own, locked, and everything is coupled anew. Invariants:
-//! what is known to change only grows, and after a few rounds bodies are not followed at all, so that this ends.
+//! another extent, that axis of the input gets an extent of its own, locked, and everything is coupled anew.
+//! Invariants: what is known to change only grows, and after a few rounds bodies are not followed at all, so that this
+//! ends.
 
 use std::collections::BTreeSet;
 

@@ -134,8 +134,9 @@ fn open(model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> TractRes
 /// What LSTM, GRU and RNN use in each direction unless told otherwise.
 const DEFAULT_ACTIVATIONS: [&[&str]; 3] = [&["Sigmoid", "Tanh", "Tanh"], &["Sigmoid", "Tanh"], &["Tanh"]];
 
-/// An attribute that tract 0.23 reads over: recurrent cells that run backwards only, clip, or use functions of their own;
-/// pictures with channels last, because tract knows operators by their names and not by their domains. Both models would be misread alike, and equality would mean nothing.
+/// An attribute that tract 0.23 reads over: recurrent cells that run backwards only, clip, or use functions of their
+/// own; pictures with channels last, because tract knows operators by their names and not by their domains. Both models
+/// would be misread alike, and equality would mean nothing.
 fn ignored(node: &NodeProto) -> Option<(&str, &str)> {
     let attribute = node.attribute.iter().find(|a| match a.name() {
         "direction" => a.s() == b"reverse",
@@ -151,9 +152,10 @@ fn ignored(node: &NodeProto) -> Option<(&str, &str)> {
     Some((if node.name().is_empty() { node.output.first()? } else { node.name() }, attribute.name()))
 }
 
-/// The encoded model without big weights, and those. The reader has resolved external data into `raw_data`, but the marks
-/// stay in place so that the file can be written as it was, and the runtime would go looking for the data files. Here
-/// big tensors say that they are external and where in [`Weights`] they lie, so that they are copied once and no more.
+/// The encoded model without big weights, and those. The reader has resolved external data into `raw_data`, but the
+/// marks stay in place so that the file can be written as it was, and the runtime would go looking for the data files.
+/// Here big tensors say that they are external and where in [`Weights`] they lie, so that they are copied once and no
+/// more.
 fn self_contained(model: &ModelProto) -> (Vec<u8>, Weights) {
     let mut copy = model.clone();
     let mut weights = Weights::default();

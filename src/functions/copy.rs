@@ -1,7 +1,8 @@
 //! A function's nodes as one call means them: renamed, with the call's attributes put in.
 //!
 //! Invariants: every node and every inner tensor of a copy has a name that nothing else in the model has, made of the
-//! call's first output and its own name, so that two runs name alike; names inside bodies are looked up from the inside.
+//! call's first output and its own name, so that two runs name alike; names inside bodies are looked up from the
+//! inside.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,17 +12,21 @@ use crate::proto::onnx::{AttributeProto, FunctionProto, GraphProto, ModelProto, 
 /// All names of a model.
 pub(super) struct Names {
     taken: HashSet<String>,
+    /// The last number given to each name that was wished for again.
+    numbers: HashMap<String, u64>,
 }
 
 impl Names {
     pub(super) fn of(model: &ModelProto) -> Self {
-        let mut names = Self { taken: HashSet::new() };
+        let mut names = Self { taken: HashSet::new(), numbers: HashMap::new() };
         model.graph.iter().for_each(|graph| names.graph(graph));
         names
     }
 
     fn graph(&mut self, graph: &GraphProto) {
         self.taken.extend(graph.initializer.iter().map(|t| t.name().to_owned()));
+        self.taken
+            .extend(graph.sparse_initializer.iter().filter_map(|s| s.values.as_ref()).map(|v| v.name().to_owned()));
         self.taken.extend(graph.input.iter().chain(&graph.output).map(|v| v.name().to_owned()));
         for node in &graph.node {
             self.taken.insert(node.name().to_owned());
@@ -34,13 +39,13 @@ impl Names {
         if self.taken.insert(wish.clone()) {
             return wish;
         }
-        let mut number = 2u64;
+        let number = self.numbers.entry(wish.clone()).or_insert(1);
         loop {
+            *number += 1;
             let name = format!("{wish}_{number}");
             if self.taken.insert(name.clone()) {
                 return name;
             }
-            number += 1;
         }
     }
 }

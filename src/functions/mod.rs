@@ -1,12 +1,13 @@
 //! Local functions: calls are written out for the analysis, and put back where nothing inside has changed.
 //!
-//! Spec: <https://github.com/onnx/onnx/blob/main/docs/IR.md#functions>. A call means the nodes of its function, with the
-//! call's tensors for the function's inputs and outputs, the call's attributes (or their defaults) where nodes refer to
-//! them, and new names for everything else. Every call gets nodes of its own, so that a cut in one changes no other.
+//! Spec: <https://github.com/onnx/onnx/blob/main/docs/IR.md#functions>. A call means the nodes of its function, with
+//! the call's tensors for the function's inputs and outputs, the call's attributes (or their defaults) where nodes
+//! refer to them, and new names for everything else. Every call gets nodes of its own, so that a cut in one changes no
+//! other.
 //!
-//! Invariants: a function that calls itself, that is nested too deep, that would write out more than a file of this size
-//! justifies, or that is for another operator set than the model is not followed, and its calls stay calls; a model
-//! written out and put back unchanged is the model.
+//! Invariants: a function that calls itself, that is nested too deep, that would write out more than a file of this
+//! size justifies, or that is for another operator set than the model is not followed, and its calls stay calls; a
+//! model written out and put back unchanged is the model.
 
 mod copy;
 mod measure;

@@ -64,7 +64,8 @@ pub fn find(graph: &Graph, coupling: &Coupling, tasks: &Tasks) -> Vec<Group> {
             }
         }
     }
-    // What one operator computes and sums over inside, such as the hidden units of experts, shows in its constants only.
+    // What one operator computes and sums over inside, such as the hidden units of experts, shows in its constants
+    // only.
     let mut inside: BTreeMap<(NodeId, Expr), ValueId> = BTreeMap::new();
     for reading in &coupling.readings {
         let axes = coupling.axes[reading.value.0 as usize].iter().flatten();
@@ -130,8 +131,9 @@ fn name(graph: &Graph, groups: &mut [Group]) {
 
 /// The nestings in which more than one factor may shrink: each entry lists the free groups factor by factor, outermost
 /// first. Those of weights come before those of values alone, and shorter ones before longer ones: the size of a weight
-/// is what counts, and where there is less to choose from, the choice comes first. Shrinking all of them at once would remove more than was asked for. Heads and head dimensions on axes of their own
-/// count as nested, as they are where a weight has them on one.
+/// is what counts, and where there is less to choose from, the choice comes first. Shrinking all of them at once would
+/// remove more than was asked for. Heads and head dimensions on axes of their own count as nested, as they are where a
+/// weight has them on one.
 pub fn nestings(coupling: &Coupling, groups: &[Group]) -> Vec<Vec<Vec<usize>>> {
     let space = &coupling.space;
     let index: BTreeMap<Expr, usize> =

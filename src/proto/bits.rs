@@ -1,9 +1,10 @@
 //! Elements narrower than a byte: 2-bit and 4-bit integers, 4-bit and 6-bit floats.
 //!
-//! ONNX packs them as one bit stream, the first element in the lowest bits (`TensorProto.raw_data`, onnx.proto3); the last byte
-//! is padded with zero bits. Invariant: `unpack(pack(values))` gives the values back, masked to their width.
+//! ONNX packs them as one bit stream, the first element in the lowest bits (`TensorProto.raw_data`, onnx.proto3); the
+//! last byte is padded with zero bits. Invariant: `unpack(pack(values))` gives the values back, masked to their width.
 
-/// One byte per element (its bits in the low end) out of a packed stream. Bits beyond the end of the stream read as zero.
+/// One byte per element (its bits in the low end) out of a packed stream. Bits beyond the end of the stream read as
+/// zero.
 pub(crate) fn unpack(packed: &[u8], bits: usize, count: usize) -> Vec<u8> {
     let available = packed.len().saturating_mul(8).checked_div(bits).unwrap_or(0);
     let mask = mask(bits);

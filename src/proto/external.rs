@@ -1,7 +1,8 @@
 //! External data: tensors whose bytes lie in files beside the model.
 //!
-//! Spec: <https://github.com/onnx/onnx/blob/main/docs/ExternalData.md>. Invariants: no file outside the folder of the model is ever
-//! opened, whatever the locations say; every data file is mapped once; `data_location` and `external_data` stay as they were.
+//! Spec: <https://github.com/onnx/onnx/blob/main/docs/ExternalData.md>. Invariants: no file outside the folder of the
+//! model is ever opened, whatever the locations say; every data file is mapped once; `data_location` and
+//! `external_data` stay as they were.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Where every byte of the output comes from and goes to, before anything is written.
 //!
-//! Spec of external data: <https://github.com/onnx/onnx/blob/main/docs/ExternalData.md>. Invariants: tensors inside the file keep
-//! every field they had; tensors in the data file lie in walking order, at offsets that a reader can map.
+//! Spec of external data: <https://github.com/onnx/onnx/blob/main/docs/ExternalData.md>. Invariants: tensors inside the
+//! file keep every field they had; tensors in the data file lie in walking order, at offsets that a reader can map.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,7 +1,8 @@
 //! A file as memory: mapped, not read, so that weights nobody touches never leave the disk.
 //!
-//! Invariants: only regular files are mapped; pages are given back only where a map of this list holds them. A file that somebody else shortens while it is mapped ends the process (SIGBUS); the
-//! program itself never writes into a mapped file, it replaces files as a whole.
+//! Invariants: only regular files are mapped; pages are given back only where a map of this list holds them. A file
+//! that somebody else shortens while it is mapped ends the process (SIGBUS); the program itself never writes into a
+//! mapped file, it replaces files as a whole.
 
 use std::fs::File;
 use std::io;
@@ -37,8 +38,8 @@ impl Pages {
             let Some(offset) = offset.filter(|offset| offset.saturating_add(bytes.len()) <= map.len()) else {
                 continue;
             };
-            // SAFETY: the map is read-only and shared with the file, so that its pages hold what the file holds whenever
-            // they are read; dropping them loses nothing.
+            // SAFETY: the map is read-only and shared with the file, so that its pages hold what the file holds
+            // whenever they are read; dropping them loses nothing.
             #[cfg(unix)]
             #[allow(unsafe_code)]
             // A system that refuses keeps the pages, which is what would happen without asking.
@@ -81,8 +82,8 @@ fn map_file(path: &Path, kind: &str) -> Result<Option<Mmap>> {
         return Ok(None);
     }
     let file = File::open(path).map_err(failed)?;
-    // SAFETY: the map is read-only and lives as long as the last `Bytes` that shares it. Its contents change only if another
-    // process writes into the file meanwhile; this program never does (see the header).
+    // SAFETY: the map is read-only and lives as long as the last `Bytes` that shares it. Its contents change only if
+    // another process writes into the file meanwhile; this program never does (see the header).
     #[allow(unsafe_code)]
     let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
     Ok(Some(map))

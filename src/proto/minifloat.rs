@@ -1,8 +1,8 @@
 //! Floats of eight bits and less as the numbers they stand for.
 //!
-//! Spec: <https://onnx.ai/onnx/technical/float8.html>, <https://onnx.ai/onnx/technical/float4.html>. All are sign, exponent,
-//! mantissa; they differ in the bias and in what the largest codes mean. Invariant: what is not a number is given as 0, so
-//! that a damaged weight counts nothing.
+//! Spec: <https://onnx.ai/onnx/technical/float8.html>, <https://onnx.ai/onnx/technical/float4.html>. All are sign,
+//! exponent, mantissa; they differ in the bias and in what the largest codes mean. Invariant: what is not a number is
+//! given as 0, so that a damaged weight counts nothing.
 
 use super::onnx::tensor_proto::DataType;
 

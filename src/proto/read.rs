@@ -1,7 +1,8 @@
 //! Reading: the file is mapped and decoded so that every `raw_data` is a slice of the map.
 //!
-//! Spec: <https://github.com/onnx/onnx/blob/main/docs/IR.md>. Invariants: never a panic, whatever the bytes are; a model that is
-//! handed out has a graph; external data lies in the tensors' `raw_data`, their `data_location` still says where it came from.
+//! Spec: <https://github.com/onnx/onnx/blob/main/docs/IR.md>. Invariants: never a panic, whatever the bytes are; a
+//! model that is handed out has a graph; external data lies in the tensors' `raw_data`, their `data_location` still
+//! says where it came from.
 
 use std::path::{Path, PathBuf};
 
@@ -22,11 +23,11 @@ pub struct ModelFile {
     pub path: PathBuf,
     /// The whole file.
     pub bytes: Bytes,
-    /// How many bytes shorter the file gets when it is encoded again: fields that are newer than the schema of this program and
-    /// would be dropped. 0 when nothing would be.
+    /// How many bytes shorter the file gets when it is encoded again: fields that are newer than the schema of this
+    /// program and would be dropped. 0 when nothing would be.
     pub unknown_bytes: u64,
-    /// Encoded length minus file length. Not 0 means that re-encoding changes the length: fields unknown to this program
-    /// are dropped, or another tool encoded the same content in another way (packed shapes, padded numbers).
+    /// Encoded length minus file length. Not 0 means that re-encoding changes the length: fields unknown to this
+    /// program are dropped, or another tool encoded the same content in another way (packed shapes, padded numbers).
     pub length_change: i64,
     /// True when a tensor's data lies in another file.
     pub has_external: bool,

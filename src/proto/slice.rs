@@ -1,7 +1,7 @@
 //! The kept part of a tensor, gathered on several axes at once.
 //!
-//! Invariants: row-major order; kept indices are strictly increasing and below the extent (checked, never trusted); the cost is
-//! one copy of what remains, as few and as long copies as the kept indices allow.
+//! Invariants: row-major order; kept indices are strictly increasing and below the extent (checked, never trusted); the
+//! cost is one copy of what remains, as few and as long copies as the kept indices allow.
 
 use bytes::Bytes;
 
@@ -99,7 +99,8 @@ impl Slice {
         for (to, row) in out.chunks_exact_mut(kept_len).zip(rows) {
             let from = source.get(row * row_len..).and_then(|tail| tail.get(..row_len));
             let from = from.ok_or_else(|| Error::input("raw data is shorter than its shape"))?;
-            // Scattered single cells are the common case of a matrix pruned on its last axis: fixed-size moves beat `memcpy`.
+            // Scattered single cells are the common case of a matrix pruned on its last axis: fixed-size moves beat
+            // `memcpy`.
             match unit {
                 1 if runs.len() * 8 > indices.len() => pick::<1>(to, from, indices),
                 2 if runs.len() * 8 > indices.len() => pick::<2>(to, from, indices),

@@ -1,8 +1,8 @@
 //! Encoding a model straight into a file, so that the output is never held in memory as a whole.
 //!
-//! Spec: <https://protobuf.dev/programming-guides/encoding/>. Invariants: fields go out in the order of their tags, which
-//! is how prost and protobuf's own encoders write; one function serves for counting and for writing, so lengths cannot
-//! disagree with contents.
+//! Spec: <https://protobuf.dev/programming-guides/encoding/>. Invariants: fields go out in the order of their tags,
+//! which is how prost and protobuf's own encoders write; one function serves for counting and for writing, so lengths
+//! cannot disagree with contents.
 
 use std::io::{self, Write};
 

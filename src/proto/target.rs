@@ -1,7 +1,7 @@
 //! The files that are being written: temporary ones beside the target, renamed when they are whole.
 //!
-//! Invariants: on any error nothing new is left in the folder and what was there before is there still; a model never stands
-//! beside the data file of another one.
+//! Invariants: on any error nothing new is left in the folder and what was there before is there still; a model never
+//! stands beside the data file of another one.
 
 use std::fs;
 use std::io;

@@ -1,7 +1,8 @@
 //! The numbers of a tensor, whichever field of `TensorProto` holds them.
 //!
-//! Spec: the comments of `TensorProto` in proto/onnx-ml.proto. Invariants: sizes that come from a file are checked before they
-//! are used; the bytes handed out have exactly the length that type and shape demand; `raw_data` is never copied.
+//! Spec: the comments of `TensorProto` in proto/onnx-ml.proto. Invariants: sizes that come from a file are checked
+//! before they are used; the bytes handed out have exactly the length that type and shape demand; `raw_data` is never
+//! copied.
 
 use bytes::Bytes;
 use half::{bf16, f16};

@@ -1,7 +1,8 @@
 //! Writing: a model and what is kept of its initializers become a file, streamed and put in place as a whole.
 //!
 //! Invariants: without slices and external data the bytes are those of `encode_to_vec`; the output is never held in
-//! memory as a whole; on any error the folder is as it was. The target may be the input: its mapping outlives the rename.
+//! memory as a whole; on any error the folder is as it was. The target may be the input: its mapping outlives the
+//! rename.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -59,7 +60,8 @@ impl Output {
 pub enum ExternalStyle {
     /// All into the model file.
     Inline,
-    /// Initializers of 1024 bytes and more into `<file name>.data` beside the model, and so the tensors that were outside before.
+    /// Initializers of 1024 bytes and more into `<file name>.data` beside the model, and so the tensors that were
+    /// outside before.
     External,
     /// As in the input; like `External` when the model file would exceed the limit.
     #[default]
@@ -83,7 +85,8 @@ impl Default for WriteOptions {
 
 /// Writes the model, and its data file if it needs one. Returns the length of both in bytes.
 ///
-/// Errors: a target that cannot be written, a full disk, a model file above the limit, slices that do not fit their tensors.
+/// Errors: a target that cannot be written, a full disk, a model file above the limit, slices that do not fit their
+/// tensors.
 pub fn write(output: &Output, path: &Path, options: &WriteOptions) -> Result<u64> {
     let target = Target::new(path)?;
     let plan =

@@ -1,10 +1,10 @@
 //! What a model costs: parameters by stored constant, multiply-accumulates by node, both by the tasks they feed.
 //!
-//! Parameters are the elements of constants of rank 1 or more that hold weights: floating-point numbers and the 8-bit and
-//! 4-bit integers of quantised weights. Each stored constant counts once, however often it is read. Running statistics
-//! are state and no parameters, so a constant that is read as nothing else does not count; torchvision's ResNet-18 has
-//! 11,689,512 parameters by this rule as by theirs. Constants inside bodies count like others; those inside a local
-//! function once per call, because each call may keep another part.
+//! Parameters are the elements of constants of rank 1 or more that hold weights: floating-point numbers and the 8-bit
+//! and 4-bit integers of quantised weights. Each stored constant counts once, however often it is read. Running
+//! statistics are state and no parameters, so a constant that is read as nothing else does not count; torchvision's
+//! ResNet-18 has 11,689,512 parameters by this rule as by theirs. Constants inside bodies count like others; those
+//! inside a local function once per call, because each call may keep another part.
 
 use std::collections::{BTreeMap, BTreeSet};
 

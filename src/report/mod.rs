@@ -27,6 +27,7 @@ pub use verification::{DriftRow, OutputRow, Verification};
 
 use crate::Result;
 use crate::allocate::{Held, Plan};
+use crate::functions;
 use crate::graph::Graph;
 use crate::prune::Analysis;
 use crate::rewrite::Rewritten;
@@ -194,7 +195,9 @@ impl Report {
         let before = count::by_tasks(&stored, &analysis.tasks, &analysis.coupling.macs);
         let after = {
             let output = &run.rewritten.output;
-            let graph = Graph::new(&output.model)?;
+            // What functions hold counts once for every call, as it does before.
+            let inlined = functions::inline(&output.model);
+            let graph = Graph::new(&inlined.model)?;
             let tasks = Tasks::of(&graph, &requested(analysis))?;
             let stored = count::stored(&graph, &tasks, &statistics, &output.slices);
             // Nodes keep their tasks, so the original's serve for its nodes' new costs; inserted nodes only move data.

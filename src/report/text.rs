@@ -152,7 +152,12 @@ pub fn verification_text(verification: &Verification) -> String {
     let reason = shorten(verification.reason.as_deref().unwrap_or_default(), 500);
     match verification.outcome {
         "passed" => {
-            let mut outputs: Vec<_> = verification.outputs.iter().collect();
+            let (mut outputs, silent): (Vec<_>, Vec<_>) = verification.outputs.iter().partition(|o| o.compared > 0);
+            let silent: Vec<String> = silent.iter().map(|o| format!("`{}`", shorten(&o.name, 40))).collect();
+            let silent = match silent.as_slice() {
+                [] => String::new(),
+                names => format!("; NOT compared, empty or NaN for this input: {}", names.join(", ")),
+            };
             outputs.sort_by(|a, b| b.max_relative.total_cmp(&a.max_relative));
             let worst = outputs.iter().take(4).map(|o| format!("`{}` {}", shorten(&o.name, 40), small(o.max_relative)));
             let more = if outputs.len() > 4 { ", …" } else { "" };
@@ -162,7 +167,7 @@ pub fn verification_text(verification: &Verification) -> String {
                 0 => "the masked original".to_owned(),
                 _ => "the masked original with statistics over what remains,".to_owned(),
             };
-            format!("equals {original} with {engine}: {worst}{more} (relative, tolerance {tolerance:.0e})")
+            format!("equals {original} with {engine}: {worst}{more} (relative, tolerance {tolerance:.0e}){silent}")
         }
         "failed" => match &verification.first_difference {
             Some(first) => format!("FAILED with {engine}: {reason}; first difference: {}", shorten(first, 300)),

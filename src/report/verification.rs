@@ -47,6 +47,8 @@ pub struct OutputRow {
     pub max_absolute: f64,
     /// The largest absolute difference over the largest magnitude; for integers the fraction that differs.
     pub max_relative: f64,
+    /// How many elements were compared; none where all are NaN in the reference, or there are none.
+    pub compared: usize,
     /// A type or shape that disagrees.
     pub mismatch: Option<String>,
 }
@@ -79,6 +81,7 @@ impl Verification {
             name: o.name.clone(),
             max_absolute: o.max_absolute,
             max_relative: o.max_relative,
+            compared: o.compared,
             mismatch: o.mismatch.clone(),
         });
         let drift = verdict.drift.iter();

@@ -27,7 +27,7 @@ pub(super) fn apply(
     altered: &mut BTreeSet<String>,
 ) -> Result<()> {
     let is_early = model.ir_version() < 4;
-    let mut added = Added { before: BTreeMap::new(), behind: BTreeMap::new(), constants: Vec::new() };
+    let mut added = Added { names, before: BTreeMap::new(), behind: BTreeMap::new(), constants: Vec::new() };
     let mut by_scope: BTreeMap<ScopeId, Vec<NodeId>> = BTreeMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
         let renamed = |slot| readings.contains_key(&(NodeId(u32::try_from(index).unwrap_or(u32::MAX)), slot));
@@ -46,7 +46,7 @@ pub(super) fn apply(
                 }
             }
             for edit in &after.edits[id.0 as usize] {
-                added.edit(graph, *id, proto, edit, after, names)?;
+                added.edit(graph, *id, proto, edit, after)?;
             }
         }
     }
@@ -66,14 +66,16 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// What is added: nodes before and behind a position of a graph, and constants, which every body sees in the main graph.
-struct Added {
+/// What is added: nodes before and behind a position of a graph, and constants, which every body sees in the main
+/// graph.
+struct Added<'n> {
+    names: &'n mut Names,
     before: BTreeMap<(ScopeId, usize), Vec<NodeProto>>,
     behind: BTreeMap<(ScopeId, usize), Vec<NodeProto>>,
     constants: Vec<TensorProto>,
 }
 
-impl Added {
+impl Added<'_> {
     /// Puts the new nodes of one graph in their places.
     fn insert(&mut self, scope: ScopeId, target: &mut GraphProto) {
         let of_scope = (scope, 0)..=(scope, usize::MAX);
@@ -88,15 +90,7 @@ impl Added {
         }
     }
 
-    fn edit(
-        &mut self,
-        graph: &Graph,
-        id: NodeId,
-        proto: &mut NodeProto,
-        edit: &Edit,
-        after: &After,
-        names: &mut Names,
-    ) -> Result<()> {
+    fn edit(&mut self, graph: &Graph, id: NodeId, proto: &mut NodeProto, edit: &Edit, after: &After) -> Result<()> {
         let node = graph.node(id);
         match edit {
             Edit::Int(name, value) => {
@@ -113,26 +107,30 @@ impl Added {
             }
             Edit::Constant(slot, values) => {
                 let dims = vec![i64::try_from(values.len()).unwrap_or(i64::MAX)];
-                self.operand(graph, id, proto, *slot, dims, values, names)?;
+                self.operand(graph, id, proto, *slot, dims, values)?;
             }
-            Edit::Scalar(slot, value) => self.operand(graph, id, proto, *slot, Vec::new(), &[*value], names)?,
+            Edit::Scalar(slot, value) => self.operand(graph, id, proto, *slot, Vec::new(), &[*value])?,
             Edit::Floats(slot, dims, values) => {
-                let name = Self::point(proto, *slot, &format!("{}_input{slot}", node.label()), names);
-                self.constants.push(tensor::from_f32(&name, dims, values));
+                let old = node.inputs.get(*slot).copied().flatten();
+                let data_type = old.map_or(DataType::Float, |value| float_type(graph, value));
+                let name = self.point(proto, *slot, &format!("{}_input{slot}", node.label()));
+                let values: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
+                self.constants.push(floats(&name, data_type, dims, &values));
             }
-            Edit::Entries(slot, entries) => self.entries(graph, id, proto, *slot, entries, after, names)?,
-            Edit::Ratios(slot, dims, ratios) => self.ratios(graph, id, proto, (*slot, dims), ratios, names)?,
+            Edit::Entries(slot, entries) => self.entries(graph, id, proto, *slot, entries, after)?,
+            Edit::Ratios(slot, dims, ratios) => self.ratios(graph, id, proto, (*slot, dims), ratios)?,
             Edit::Remove(name) => proto.attribute.retain(|a| a.name() != *name),
             Edit::Scale(slot, factor) => {
                 let Some(output) = proto.output.get_mut(*slot) else { return Ok(()) };
-                let data_type = float_type(graph, id);
-                let constant = names.fresh(&format!("{output}_scale"));
-                self.constants.push(scalar(&constant, data_type, *factor)?);
-                let unscaled = names.fresh(output);
+                let scaled = node.outputs.get(*slot).copied().flatten();
+                let data_type = scaled.map_or(DataType::Float, |value| float_type(graph, value));
+                let constant = self.names.fresh(&format!("{output}_scale"));
+                self.constants.push(floats(&constant, data_type, &[], &[*factor]));
+                let unscaled = self.names.fresh(output);
                 let scaled = std::mem::replace(output, unscaled.clone());
                 let scale = NodeProto {
                     op_type: Some("Mul".to_owned()),
-                    name: Some(names.fresh(&format!("{}_scale", node.label()))),
+                    name: Some(self.names.fresh(&format!("{}_scale", node.label()))),
                     input: vec![unscaled, constant],
                     output: vec![scaled],
                     ..Default::default()
@@ -144,7 +142,6 @@ impl Added {
     }
 
     /// Gives input `slot` a constant of its own.
-    #[allow(clippy::too_many_arguments)]
     fn operand(
         &mut self,
         graph: &Graph,
@@ -153,20 +150,19 @@ impl Added {
         slot: usize,
         dims: Vec<i64>,
         values: &[i64],
-        names: &mut Names,
     ) -> Result<()> {
         let old = graph.node(id).inputs.get(slot).copied().flatten();
         let data_type = old.map_or(DataType::Int64, |v| integer_type(graph, v));
         let base =
             old.map_or_else(|| format!("{}_input{slot}", graph.node(id).label()), |v| graph.value(v).name.to_owned());
-        let name = Self::point(proto, slot, &base, names);
+        let name = self.point(proto, slot, &base);
         self.constants.push(integers(&name, data_type, dims, values)?);
         Ok(())
     }
 
     /// Points input `slot` to a name like `base` that is new, and gives the name.
-    fn point(proto: &mut NodeProto, slot: usize, base: &str, names: &mut Names) -> String {
-        let name = names.fresh(base);
+    fn point(&mut self, proto: &mut NodeProto, slot: usize, base: &str) -> String {
+        let name = self.names.fresh(base);
         while proto.input.len() <= slot {
             proto.input.push(String::new());
         }
@@ -183,7 +179,6 @@ impl Added {
         slot: usize,
         entries: &[(usize, i64)],
         after: &After,
-        names: &mut Names,
     ) -> Result<()> {
         let node = graph.node(id);
         let missing = || Error::input("an edit overrides an input that is not there").node(node.label());
@@ -200,8 +195,8 @@ impl Added {
         let dims = vec![i64::try_from(length).unwrap_or(i64::MAX)];
         let place = (node.scope, node.position);
         let step = Step { place, base: graph.value(value).name, data_type, dims };
-        let kept = self.step(&step, "Mul", computed, &keep, names)?;
-        let overridden = self.step(&step, "Add", kept, &new, names)?;
+        let kept = self.step(&step, "Mul", computed, &keep)?;
+        let overridden = self.step(&step, "Add", kept, &new)?;
         if let Some(input) = proto.input.get_mut(slot) {
             *input = overridden;
         }
@@ -216,7 +211,6 @@ impl Added {
         proto: &mut NodeProto,
         (slot, dims): (usize, &[usize]),
         ratios: &[(usize, i64, i64)],
-        names: &mut Names,
     ) -> Result<()> {
         let node = graph.node(id);
         let missing = || Error::input("an edit scales an input that is not there").node(node.label());
@@ -232,8 +226,8 @@ impl Added {
         let data_type = integer_type(graph, value);
         let place = (node.scope, node.position);
         let step = Step { place, base: graph.value(value).name, data_type, dims };
-        let multiplied = self.step(&step, "Mul", computed, &factors, names)?;
-        let divided = self.step(&step, "Div", multiplied, &divisors, names)?;
+        let multiplied = self.step(&step, "Mul", computed, &factors)?;
+        let divided = self.step(&step, "Div", multiplied, &divisors)?;
         if let Some(input) = proto.input.get_mut(slot) {
             *input = divided;
         }
@@ -241,13 +235,13 @@ impl Added {
     }
 
     /// Adds a node that computes with `input` and a constant, before a position; gives the name of its output.
-    fn step(&mut self, step: &Step, op_type: &str, input: String, values: &[i64], names: &mut Names) -> Result<String> {
-        let constant = names.fresh(&format!("{}_{}", step.base, op_type.to_lowercase()));
+    fn step(&mut self, step: &Step, op_type: &str, input: String, values: &[i64]) -> Result<String> {
+        let constant = self.names.fresh(&format!("{}_{}", step.base, op_type.to_lowercase()));
         self.constants.push(integers(&constant, step.data_type, step.dims.clone(), values)?);
-        let output = names.fresh(step.base);
+        let output = self.names.fresh(step.base);
         self.before.entry(step.place).or_default().push(NodeProto {
             op_type: Some(op_type.to_owned()),
-            name: Some(names.fresh(&format!("{}_{}", step.base, op_type.to_lowercase()))),
+            name: Some(self.names.fresh(&format!("{}_{}", step.base, op_type.to_lowercase()))),
             input: vec![input, constant],
             output: vec![output.clone()],
             ..Default::default()
@@ -291,14 +285,15 @@ fn integers(name: &str, data_type: DataType, dims: Vec<i64>, values: &[i64]) -> 
     Ok(tensor::from_raw(name, data_type, &dims, raw.into()))
 }
 
-fn scalar(name: &str, data_type: DataType, value: f64) -> Result<TensorProto> {
-    let raw: Vec<u8> = match data_type {
-        DataType::Float16 => half::f16::from_f64(value).to_le_bytes().to_vec(),
-        DataType::Bfloat16 => half::bf16::from_f64(value).to_le_bytes().to_vec(),
+fn floats(name: &str, data_type: DataType, dims: &[i64], values: &[f64]) -> TensorProto {
+    let bytes = |value: &f64| match data_type {
+        DataType::Float16 => half::f16::from_f64(*value).to_le_bytes().to_vec(),
+        DataType::Bfloat16 => half::bf16::from_f64(*value).to_le_bytes().to_vec(),
         DataType::Double => value.to_le_bytes().to_vec(),
-        _ => (value as f32).to_le_bytes().to_vec(),
+        _ => (*value as f32).to_le_bytes().to_vec(),
     };
-    Ok(tensor::from_raw(name, data_type, &[], raw.into()))
+    let raw: Vec<u8> = values.iter().flat_map(bytes).collect();
+    tensor::from_raw(name, data_type, dims, raw.into())
 }
 
 /// The integer type of an operand: that of the constant, else int64, as shapes are.
@@ -309,28 +304,30 @@ fn integer_type(graph: &Graph, value: ValueId) -> DataType {
     }
 }
 
-/// The float type a node computes in: that of the nearest constant or graph input on the way back, else float.
-fn float_type(graph: &Graph, id: NodeId) -> DataType {
+/// The float type of a value: what it was cast to last, else that of the nearest constant or graph input on the way
+/// back, else float.
+fn float_type(graph: &Graph, value: ValueId) -> DataType {
     let floats = [DataType::Float, DataType::Float16, DataType::Bfloat16, DataType::Double];
     let known = |t: i32| floats.into_iter().find(|f| *f as i32 == t);
-    let mut seen = BTreeSet::from([id]);
-    let mut queue = std::collections::VecDeque::from([id]);
-    while let Some(id) = queue.pop_front() {
-        for value in graph.node(id).inputs.iter().flatten() {
-            let found = match &graph.value(*value).source {
-                Source::Constant(constant) => known(constant.tensor.data_type()),
-                Source::Input(info) => known(input_type(info)),
-                Source::OpaqueConstant => None,
-                Source::Node(producer, _) => {
-                    if seen.insert(*producer) {
-                        queue.push_back(*producer);
-                    }
-                    None
+    let mut seen = BTreeSet::new();
+    let mut queue = std::collections::VecDeque::from([value]);
+    while let Some(value) = queue.pop_front() {
+        let found = match &graph.value(value).source {
+            Source::Constant(constant) => known(constant.tensor.data_type()),
+            Source::Input(info) => known(input_type(info)),
+            Source::OpaqueConstant => None,
+            Source::Node(producer, _) => {
+                let producer_node = graph.node(*producer);
+                // Operators that cast say so in an attribute of this name.
+                let cast = producer_node.attribute("to").and_then(|a| known(i32::try_from(a.i()).ok()?));
+                if cast.is_none() && seen.insert(*producer) {
+                    queue.extend(producer_node.inputs.iter().flatten());
                 }
-            };
-            if let Some(found) = found {
-                return found;
+                cast
             }
+        };
+        if let Some(found) = found {
+            return found;
         }
     }
     DataType::Float

@@ -1,17 +1,19 @@
 //! New names that collide with none in the file.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::proto::onnx::{GraphProto, ModelProto};
 
 /// All names of a model, its subgraphs included.
 pub(super) struct Names {
     taken: HashSet<String>,
+    /// How many names were made of each base, so that a base in much use is not counted through from one every time.
+    made: HashMap<String, usize>,
 }
 
 impl Names {
     pub(super) fn of(model: &ModelProto) -> Self {
-        let mut names = Self { taken: HashSet::new() };
+        let mut names = Self { taken: HashSet::new(), made: HashMap::new() };
         if let Some(graph) = &model.graph {
             names.graph(graph);
         }
@@ -20,13 +22,13 @@ impl Names {
 
     /// A name made of `base` that nothing else has.
     pub(super) fn fresh(&mut self, base: &str) -> String {
-        let mut number = 1;
+        let made = self.made.entry(base.to_owned()).or_default();
         loop {
-            let name = format!("{base}_pruned{}", if number == 1 { String::new() } else { number.to_string() });
+            *made += 1;
+            let name = format!("{base}_pruned{}", if *made == 1 { String::new() } else { made.to_string() });
             if self.taken.insert(name.clone()) {
                 return name;
             }
-            number += 1;
         }
     }
 

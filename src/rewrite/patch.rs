@@ -1,7 +1,7 @@
 //! One pass in topological order: evaluates shape arithmetic anew and asks every rule for its edits.
 //!
-//! Invariant: shape arithmetic whose value changes may only end in a shape operand, which the rule keeps right. Where it
-//! flows into data (a scale computed from a channel count, say), the reader gets the old value, because the masked
+//! Invariant: shape arithmetic whose value changes may only end in a shape operand, which the rule keeps right. Where
+//! it flows into data (a scale computed from a channel count, say), the reader gets the old value, because the masked
 //! original computes with it, too.
 
 use std::collections::BTreeMap;
@@ -48,7 +48,8 @@ fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: 
         })
     };
     let changed: Vec<usize> = (0..node.own_count).filter(|slot| changed(*slot, after)).collect();
-    let row = if coupling.opaque[index].is_some() { None } else { (coupling.rules)(node.domain(), node.op_type()) };
+    let row =
+        if coupling.opaque[index].is_some() { None } else { (coupling.options.rules)(node.domain(), node.op_type()) };
     // Arithmetic that can be followed to the last entry; an entry that is lost on the way is data.
     let mut results = node.outputs.iter().flatten().map(|v| coupling.integers[v.0 as usize].as_ref()).peekable();
     let computes_shapes =
@@ -110,7 +111,7 @@ fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: 
 
 /// True for a value computed when the model runs while shapes are pinned: its entries may hold for these shapes alone.
 fn is_pinned(graph: &Graph, coupling: &Coupling, value: ValueId) -> bool {
-    !coupling.pins.is_empty() && graph.value(value).constant().is_none()
+    !coupling.options.pins.is_empty() && graph.value(value).constant().is_none()
 }
 
 /// Turns an edit that would write pinned extents into the file into one that scales what the model computes.

@@ -62,8 +62,8 @@ fn add_row(costs: impl Iterator<Item = f64>, columns: &mut [f64]) -> f64 {
     lanes.iter().sum()
 }
 
-/// `row(i, columns)` adds the elements from i on to `columns` and returns their sum, `run(i, j)` sums the elements i..j;
-/// `done(i, j)` is told that i..j were read.
+/// `row(i, columns)` adds the elements from i on to `columns` and returns their sum, `run(i, j)` sums the elements
+/// i..j; `done(i, j)` is told that i..j were read.
 fn sums(
     dims: &[usize],
     axes: &[usize],

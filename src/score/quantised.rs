@@ -1,9 +1,9 @@
 //! Quantised weights as the numbers they stand for: (stored - zero point) × scale.
 //!
-//! Spec: <https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html>. Stored integers say nothing about the magnitude of
-//! a channel, because every channel with a scale of its own fills their range, and unsigned ones are far from 0 where
-//! they stand for zero. Invariants: only constants are looked at; a number belongs to as many neighbours along each axis
-//! as there are positions for one number.
+//! Spec: <https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html>. Stored integers say nothing about the magnitude
+//! of a channel, because every channel with a scale of its own fills their range, and unsigned ones are far from 0
+//! where they stand for zero. Invariants: only constants are looked at; a number belongs to as many neighbours along
+//! each axis as there are positions for one number.
 
 use crate::graph::Graph;
 use crate::groups::Member;
@@ -11,8 +11,8 @@ use crate::ops::{Signature, Term};
 use crate::proto::onnx::TensorProto;
 use crate::proto::tensor;
 
-/// The weights that the reader of `member`, of this signature, makes of it, or `None` if it makes none: no quantised constant, or one whose
-/// scale or zero point the model computes.
+/// The weights that the reader of `member`, of this signature, makes of it, or `None` if it makes none: no quantised
+/// constant, or one whose scale or zero point the model computes.
 pub(super) fn weights(graph: &Graph, signature: &Signature, member: &Member) -> Option<TensorProto> {
     let [scale, zero] = signature.quantisation?;
     let inputs = &graph.node(member.node).inputs;

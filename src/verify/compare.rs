@@ -1,9 +1,9 @@
 //! Comparison of two values, once for outputs and once to find the first difference.
 //!
-//! Floats: largest absolute difference over the largest magnitude of the reference, because a contraction that is summed
-//! in another order errs relative to its terms and not to its result. NaN equals NaN; equal infinities are equal.
-//! Discrete values (integers, bool: classes, indices): the fraction of elements that differ, because rounding may turn
-//! a near tie between two classes somewhere in a large picture, but not often.
+//! Floats: largest absolute difference over the largest magnitude of the reference, because a contraction that is
+//! summed in another order errs relative to its terms and not to its result. NaN equals NaN; equal infinities are
+//! equal. Discrete values (integers, bool: classes, indices): the fraction of elements that differ, because rounding
+//! may turn a near tie between two classes somewhere in a large picture, but not often.
 
 use crate::engine::Value;
 

@@ -1,5 +1,5 @@
-//! Drift: how far a pruned model's output is from that of the dense original. It is no verdict, because a cut changes what
-//! a model computes; it tells how much.
+//! Drift: how far a pruned model's output is from that of the dense original. It is no verdict, because a cut changes
+//! what a model computes; it tells how much.
 
 use crate::engine::Value;
 

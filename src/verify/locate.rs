@@ -1,5 +1,6 @@
 //! Locate: the first value, in the order of computation, at which a pruned model leaves its masked original. The names
-//! of activations survive pruning, so values are compared by name; only floats, because shape arithmetic changes rightly.
+//! of activations survive pruning, so values are compared by name; only floats, because shape arithmetic changes
+//! rightly.
 //!
 //! It is an aid for finding the mistake and no part of the verdict: where a correction is a separate node (a mean over
 //! fewer channels, then rescaled), the value before the correction is named first.

@@ -113,6 +113,9 @@ impl Masks<'_> {
             let extents = self.kept.extents.get(key);
             let missing = || Error::verification("the original has no such activation, or its shape is not known");
             let extents = extents.filter(|e| e.len() == axes.len()).ok_or_else(missing)?;
+            if self.kept.zeros.contains_key(key) {
+                return Err(Error::verification("a zero point inside a body is not understood"));
+            }
             let opset = self.opset;
             return super::nested::selection(name, unmasked, axes, extents, opset, &mut |wish| self.fresh(wish));
         };
@@ -138,7 +141,11 @@ impl Masks<'_> {
             nodes.push(constant(&mask_name, mask_element, dims, data));
             let (operator, inputs) = if self.opset >= 9 {
                 let zero_name = match self.kept.zeros.get(key) {
-                    Some(Zero::Activation(zero)) => zero.clone(),
+                    Some(Zero::Activation(zero)) => {
+                        // Only what is quantised has another zero than 0.
+                        integer(*element, 0)?;
+                        zero.clone()
+                    }
                     other => {
                         let zero_name = self.fresh(&format!("{name}/zero_{axis}"));
                         let data = match other {
@@ -205,7 +212,7 @@ fn integer(element: ElementType, number: i64) -> Result<Vec<u8>> {
         ElementType::Int16 | ElementType::Uint16 => 2,
         ElementType::Int32 | ElementType::Uint32 => 4,
         ElementType::Int64 | ElementType::Uint64 => 8,
-        _ => return Err(Error::verification("a value that is no integer has a zero point")),
+        _ => return Err(Error::verification("a value that is no integer is given a zero point")),
     };
     Ok(number.to_le_bytes().into_iter().take(size).collect())
 }

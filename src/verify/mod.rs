@@ -16,9 +16,9 @@
 //! Where the user allowed nodes to approximate, M is M with those nodes taking their statistics over what remains; what
 //! that does to the outputs is measured against the dense model and reported as drift.
 //!
-//! Invariants: but for those nodes (`statistics`), nothing here knows what operators mean, how channels are coupled or how
-//! a model is rewritten; the kept indices and the names of those nodes are the only facts shared with those who prune, so
-//! that their mistakes cannot be repeated here.
+//! Invariants: but for those nodes (`statistics`), nothing here knows what operators mean, how channels are coupled or
+//! how a model is rewritten; the kept indices, the names of those nodes, and how calls of local functions are written
+//! out (`functions`) are all that is shared with those who prune, so that their mistakes cannot be repeated here.
 
 mod compare;
 mod constants;
@@ -60,7 +60,8 @@ pub struct VerifyOptions {
     /// The largest relative difference that passes. Models with weights or casts in half precision get at least 2e-2,
     /// which is about 20 roundings of that type.
     pub tolerance: f64,
-    /// Constants that may hold other values than the original: shape arithmetic that follows, repaired weights.
+    /// Constants that no one set of kept indices describes: those of which several readers keep different parts, and
+    /// new ones. Such a constant that has kept indices nevertheless may hold other values.
     pub altered: BTreeSet<String>,
     /// Nodes, by the names of their first outputs, that were allowed to approximate: their statistics are those of what
     /// remains of the axes they run over.
@@ -163,7 +164,7 @@ pub fn verify(
         verdict.outcome = Outcome::CannotRun { reason };
         return Ok(verdict);
     }
-    let (feeds, facts, dense) = match run_original(original, kept, engine, options)? {
+    let Run { feeds, facts, dense } = match run_original(original, kept, engine, options)? {
         Ok(run) => run,
         Err(reason) => {
             verdict.outcome = Outcome::CannotRun { reason };
@@ -257,15 +258,24 @@ fn reason(output: &OutputDifference, tolerance: f64) -> String {
     }
 }
 
-/// The inputs that the original runs with, the types and shapes of the activations that get smaller, and what comes out.
-/// The inner error is the engine's reason.
-#[allow(clippy::type_complexity)]
+/// A run of the original.
+struct Run {
+    /// Everything that is fed to both models.
+    feeds: Vec<Feeds>,
+    /// The types and shapes of the activations that get smaller.
+    facts: Facts,
+    /// What comes out.
+    dense: Vec<Value>,
+}
+
+/// The inputs that the original runs with, the types and shapes of the activations that get smaller, and what comes
+/// out. The inner error is the engine's reason.
 fn run_original(
     original: &ModelProto,
     kept: &Kept,
     engine: &dyn Engine,
     options: &VerifyOptions,
-) -> Result<std::result::Result<(Vec<Feeds>, Facts, Vec<Value>), String>> {
+) -> Result<std::result::Result<Run, String>> {
     let reachable: BTreeSet<&str> =
         original.graph.iter().flat_map(|g| &g.node).flat_map(|n| &n.output).map(String::as_str).collect();
     let (taps, nested): (Vec<&String>, Vec<&String>) =
@@ -273,7 +283,8 @@ fn run_original(
     let mut facts = Facts::new();
     let declared = structure::declared_types(original);
     for name in nested {
-        // An engine cannot return a value of a nested graph, so its declaration or else the recorded extents have to do.
+        // An engine cannot return a value of a nested graph, so its declaration or else the recorded extents have to
+        // do.
         if let Some(fact) = declared.get(name.as_str()).and_then(|t| concrete(t)) {
             facts.insert(name.clone(), fact);
         } else if !kept.extents.contains_key(name) {
@@ -299,7 +310,7 @@ fn run_original(
                 let tapped = taps.iter().zip(values.iter().skip(n_outputs));
                 facts.extend(tapped.map(|(name, v)| ((*name).clone(), (v.element(), v.shape().to_vec()))));
                 values.truncate(n_outputs);
-                return Ok(Ok((feeds, facts, values)));
+                return Ok(Ok(Run { feeds, facts, dense: values }));
             }
             // The first shape is the likeliest, so its reason tells most.
             Err(e) => reason = reason.or(Some(e.to_string())),

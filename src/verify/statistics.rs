@@ -1,13 +1,13 @@
 //! Statistics: normalisations spelled out in the reference with statistics over what remains.
 //!
-//! Where the user allows approximations, a normalisation over an axis that gets shorter has mean and variance of the kept
-//! entries, which no mask can give. For the nodes named as such, and no others, the reference has the definition of the
-//! operator in its place, with sums over kept entries and their number as divisor. So equality is still checked up to that
-//! definition, and a wrong slice still shows.
+//! Where the user allows approximations, a normalisation over an axis that gets shorter has mean and variance of the
+//! kept entries, which no mask can give. For the nodes named as such, and no others, the reference has the definition
+//! of the operator in its place, with sums over kept entries and their number as divisor. So equality is still checked
+//! up to that definition, and a wrong slice still shows.
 //!
 //! Spec: <https://onnx.ai/onnx/operators/onnx__LayerNormalization.html> and the pages beside it, and
-//! <https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md> (SkipLayerNormalization). This is the one
-//! place of the judge that knows operators; it shares nothing with their rules.
+//! <https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md> (SkipLayerNormalization). This is the
+//! one place of the judge that knows operators; it shares nothing with their rules.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -1,8 +1,10 @@
 //! Structure: what can be checked without running anything.
 //!
 //! Invariants checked: the interface (names, order, types and declared shapes of inputs and outputs) is that of the
-//! original; a constant that gets smaller holds exactly the kept entries of the original, bit by bit; every other
-//! constant of the same name is the same, bit by bit.
+//! original; a constant that gets smaller holds exactly the kept entries of the original, bit by bit; one of which
+//! several readers keep different parts has the original's type and no longer axes, and where at most one axis got
+//! shorter, holds entries of the original in their order; every other constant of the same name is the same, bit by
+//! bit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +14,8 @@ use crate::proto::onnx::{GraphProto, ModelProto, TensorProto, TypeProto, ValueIn
 use crate::{Error, Result};
 
 /// Checks the structure. Returns `None` when all is well, else the first deviation in words. Constants in `altered`
-/// may have other values (shape arithmetic, repair); those that get smaller must still have the kept sizes.
+/// may have other values, or another part of them than any kept indices say; those that get smaller must still have the
+/// kept sizes.
 ///
 /// # Errors
 /// When `kept` does not fit the original model.
@@ -39,7 +42,7 @@ pub(super) fn deviation(
         let may_differ = altered.contains(name);
         let what = match kept.constants.get(name) {
             Some(axes) => smaller(tensor, pruned, axes, may_differ).map_err(|e| e.tensor(name))?,
-            None if may_differ => None,
+            None if may_differ => no_part(tensor, pruned),
             None => unchanged(tensor, pruned),
         };
         if let Some(what) = what {
@@ -87,6 +90,40 @@ fn unchanged(original: &TensorProto, pruned: &TensorProto) -> Option<String> {
         return Some(format!("has the shape {:?} instead of {:?}", pruned.dims, original.dims));
     }
     (bytes(original) != bytes(pruned)).then(|| "should be unchanged but has other values".into())
+}
+
+/// Why a constant can be no part of the original, whichever indices it keeps; several shortened axes are not searched.
+fn no_part(original: &TensorProto, pruned: &TensorProto) -> Option<String> {
+    if original.data_type() != pruned.data_type() {
+        return Some("has another element type".into());
+    }
+    let (before, after) = (&original.dims, &pruned.dims);
+    if before.len() != after.len() || before.iter().zip(after).any(|(b, a)| a > b || *a < 0) {
+        return Some(format!("has the shape {after:?}, which is no part of {before:?}"));
+    }
+    let shortened: Vec<usize> = (0..before.len()).filter(|axis| before.get(*axis) != after.get(*axis)).collect();
+    let [axis] = shortened.as_slice() else {
+        return if shortened.is_empty() { unchanged(original, pruned) } else { None };
+    };
+    let size = element_size(original)?;
+    let (extents, (data, part)) = (extents(original).ok()?, (bytes(original), bytes(pruned)));
+    let (long, short) = (*extents.get(*axis)?, usize::try_from(*after.get(*axis)?).ok()?);
+    let outer: usize = extents.iter().take(*axis).product();
+    let block = extents.iter().skip(*axis + 1).product::<usize>() * size;
+    // Everything at one index of the axis.
+    let entry = |data: &[u8], extent: usize, index: usize| -> Vec<u8> {
+        let blocks =
+            (0..outer).filter_map(|o| data.get((o * extent + index) * block..(o * extent + index + 1) * block));
+        blocks.flatten().copied().collect()
+    };
+    let mut next = 0;
+    for index in 0..long {
+        if next < short && entry(&data, long, index) == entry(&part, short, next) {
+            next += 1;
+        }
+    }
+    let fits = next == short && part.len() == outer * short * block;
+    (!fits).then(|| format!("holds what the original does not hold along axis {axis}"))
 }
 
 fn smaller(original: &TensorProto, pruned: &TensorProto, axes: &KeptAxes, may_differ: bool) -> Result<Option<String>> {

@@ -1,5 +1,5 @@
-//! Blocks of random models beyond the convolutional ones: attention, gates, normalisations, quantised weights, writing and
-//! adding up along an axis, sizes computed in floats. Each takes [n, c, h, w] and gives the like.
+//! Blocks of random models beyond the convolutional ones: attention, gates, normalisations, quantised weights, writing
+//! and adding up along an axis, sizes computed in floats. Each takes [n, c, h, w] and gives the like.
 
 use super::random_graph::{Builder, Tensor};
 
