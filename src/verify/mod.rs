@@ -221,6 +221,17 @@ pub fn verify(
     }
     if let Some(worst) = worst(&verdict.outputs, tolerance) {
         let reference = masked(original, kept, &facts)?;
+        // An engine that draws random numbers, or reads memory that it never wrote, says nothing about either model.
+        let repeats = |model: &ModelProto, values: &[Vec<Value>]| {
+            let again = run_all(engine, model, &feeds, &outputs).unwrap_or_default();
+            let pairs = values.iter().flatten().zip(again.iter().flatten());
+            pairs.zip(outputs.iter().cycle()).all(|((a, b), name)| compare::compare(name, a, b).within(tolerance))
+        };
+        if !repeats(&reference, &expected) || !repeats(pruned, &found) {
+            let reason = "the engine computes something else each time from the same inputs".to_owned();
+            verdict.outcome = Outcome::CannotRun { reason };
+            return Ok(verdict);
+        }
         let parties = locate::Parties { reference: &reference, pruned, kept, altered: &options.altered };
         let first = feeds.iter().find_map(|f| locate::first_difference(&parties, engine, f, tolerance));
         verdict.outcome = Outcome::Failed { reason: reason(worst, tolerance), first };
