@@ -42,7 +42,7 @@ zoo: ## Write ONNX files of many architectures into target/zoo (PYTHON=... with 
 
 zoo-check: ## Prune the whole zoo to half, judge every file twice, and print the table; fails if a file does
 	$(CARGO) build --release
-	$(PYTHON) tests/zoo/check.py --zoo $(ZOO) --binary target/release/onnx-mtprune
+	$(PYTHON) tests/zoo/check.py --zoo $(ZOO) --binary target/release/onnx-mtprune --page docs/zoo.md
 
 operators-check: ## Prune around every operator alone, some 1900 cases, and judge in ONNX Runtime (PYTHON=... with onnx, onnxruntime)
 	$(CARGO) build --release

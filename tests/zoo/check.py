@@ -35,6 +35,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--out", type=pathlib.Path, help="folder of the pruned files (default: ZOO/pruned)")
     parser.add_argument("--json", type=pathlib.Path, help="where all rows go (default: OUT/check.json)")
     parser.add_argument("--only", default="*", help="pattern of file names without the ending, such as 'swin*'")
+    parser.add_argument("--page", type=pathlib.Path, help="write the figures of each family as a document")
     parser.add_argument("--ratio", type=float, default=0.5)
     parser.add_argument("--extra", default="", help="more options for the program, as one string")
     parser.add_argument("--jobs", type=int, default=2)
@@ -208,6 +209,32 @@ def summary(rows: list[Row], checked: bool) -> str:
     )
 
 
+def page(rows: list[Row], checked: bool) -> str:
+    """The figures as a document: one line per family, that of the file which the first exporter wrote."""
+    lines = [
+        "# The zoo",
+        "",
+        "What is left of random networks of many families at `--ratio 0.5 --round-to 1`, in percent, as `make zoo-check` last",
+        "wrote it. *Exact* names the judges that ran the masked original and the pruned file: tract (built in), ORT (ONNX",
+        "Runtime, by a program of its own). The last column is what Torch-Pruning 1.6.1 keeps of the same network, where it",
+        "was run and succeeded; it also cuts axes under LayerNormalization, which changes what the rest computes.",
+        "",
+        f"{summary(rows, checked)[0].upper()}{summary(rows, checked)[1:]}.",
+        "",
+        "| family | parameters | kept | MACs kept | exact | Torch-Pruning |",
+        "|---|---:|---:|---:|---|---:|",
+    ]
+    first: dict[str, Row] = {}
+    for row in sorted(rows, key=lambda row: (row["family"], row["file"] != row["family"], row["file"])):
+        first.setdefault(row["family"], row)
+    for family, row in first.items():
+        judges = [name for name, key in (("tract", "verified"), ("ORT", "judge")) if row.get(key) is True]
+        peer = cell(row, "Torch-Pruning").split(" / ")[0] if "torch_pruning" in row else ""
+        cells = [family, cell(row, "parameters"), cell(row, "kept"), cell(row, "MACs kept"), ", ".join(judges) or "not judged", peer]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     """Runs everything; returns the exit status."""
     chosen = options()
@@ -232,6 +259,8 @@ def main() -> int:
             print(f"[{number}/{len(files)}] {row['file']} {row['s']} s {said}", file=sys.stderr, flush=True)
     print(table(rows))
     print(f"\n{summary(rows, checked)}")
+    if chosen.page:
+        chosen.page.write_text(page(rows, checked))
     return int(any(row["failures"] for row in rows))
 
 
