@@ -7,7 +7,7 @@
 
 use super::arithmetic::extreme;
 use super::elementwise::align;
-use super::{Change, Edit, Integers, NodeView, Refused, Rule, Signature, Term, normalise_axis};
+use super::{Change, Edit, Integers, NodeView, Refusal, Refused, Rule, Signature, Term, normalise_axis};
 use crate::axes::{Extent, Symbols};
 
 /// A reduction.
@@ -90,6 +90,9 @@ impl Rule for ArgExtreme {
 /// The axes that a call reduces, counted from the front, sorted.
 fn axes(node: &NodeView) -> Refused<Vec<usize>> {
     let rank = node.rank(0)?;
+    if node.node.attribute("axes").is_some_and(|axes| axes.ints.is_empty()) {
+        return Err(Refusal::new("its list of axes is empty, which some programs take for all and others for none"));
+    }
     let given = node.list("axes", 1)?.unwrap_or_default();
     if given.is_empty() {
         return Ok(if node.int("noop_with_empty_axes", 0) != 0 { Vec::new() } else { (0..rank).collect() });

@@ -5,7 +5,7 @@
 //! for Unsqueeze the end of the output.
 
 use super::reshape::relabelled;
-use super::{Integers, NodeView, Refusal, Refused, Rule, Signature, Term, normalise_axis};
+use super::{Change, Edit, Integers, NodeView, Refusal, Refused, Rule, Signature, Term, normalise_axis};
 use crate::axes::Extent;
 
 /// Dropping axes of extent 1.
@@ -36,6 +36,15 @@ impl Rule for Squeeze {
         signature.inputs = vec![Some(input)];
         signature.outputs = vec![Some(output)];
         Ok(signature)
+    }
+
+    /// Without `axes` it would drop an axis of which one channel is left, too.
+    fn patch(&self, before: &NodeView, change: &Change) -> Refused<Vec<Edit>> {
+        if before.list("axes", 1)?.is_some() || dropped(before)? == dropped(change.after)? {
+            return Ok(Vec::new());
+        }
+        let axes: Vec<i64> = dropped(before)?.into_iter().filter_map(|axis| i64::try_from(axis).ok()).collect();
+        Ok(vec![if before.opset() < 13 { Edit::Ints("axes", axes) } else { Edit::Constant(1, axes) }])
     }
 
     fn evaluate(&self, node: &NodeView) -> Option<Vec<Option<Integers>>> {
