@@ -50,7 +50,7 @@ enum End {
 
 /// Valid models: fixtures, random graphs, the trained models of the repository, and others beside it.
 fn corpus() -> Vec<ModelProto> {
-    let mut corpus: Vec<ModelProto> = (0..60).map(|seed| text::parse(&random_model(seed)).unwrap()).collect();
+    let mut corpus: Vec<ModelProto> = (0..160).map(|seed| text::parse(&random_model(seed)).unwrap()).collect();
     for folder in ["fixtures/ops", "fixtures/groups", "fixtures/rewrite"] {
         let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
         paths.sort();
