@@ -11,7 +11,7 @@ use std::ops::Range;
 use petgraph::algo::toposort;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use super::capture::{captured_names, named_bodies, subgraphs};
+use super::capture::{captured_names, named_bodies};
 use super::{Constant, Graph, MAIN, Node, NodeId, Passage, Place, Scope, ScopeId, Source, Value, ValueId, check};
 use crate::proto::onnx::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataType};
 use crate::{Error, Result, kept};
@@ -58,6 +58,17 @@ pub(super) fn lower<'m>(model: &'m ModelProto, divided: &BTreeSet<Place>) -> Res
 
 /// One input of a node by name, and the graph in which the name is meant.
 type Unread<'m> = (ScopeId, &'m str);
+
+/// A body of a node: the attribute that holds it, its place there, the graph.
+type Body<'m> = (&'m str, usize, &'m GraphProto);
+
+/// A node of the file and where it stands.
+#[derive(Clone, Copy)]
+struct Call<'m> {
+    proto: &'m NodeProto,
+    scope: ScopeId,
+    position: usize,
+}
 
 struct Builder<'m> {
     opsets: HashMap<&'m str, i64>,
@@ -113,33 +124,36 @@ impl<'m> Builder<'m> {
                 }
                 continue;
             }
-            self.call(proto, scope, position, depth)?;
+            self.call(Call { proto, scope, position }, depth)?;
         }
         Ok(())
     }
 
     /// A node with its bodies.
-    fn call(&mut self, proto: &'m NodeProto, scope: ScopeId, position: usize, depth: usize) -> Result<()> {
+    fn call(&mut self, call: Call<'m>, depth: usize) -> Result<()> {
+        let Call { proto, scope, .. } = call;
         let own = || proto.input.iter().map(move |name| (scope, name.as_str()));
-        let mut bodies = subgraphs(proto).peekable();
-        if bodies.peek().is_none() {
-            return self.node(proto, scope, position, Passage::Whole, own().collect(), 0..0);
+        let bodies: Vec<Body<'m>> = named_bodies(proto).collect();
+        if bodies.is_empty() {
+            return self.node(call, Passage::Whole, own().collect(), 0..0);
         }
-        let inputs: Vec<usize> = bodies.map(|body| formal_inputs(body).count()).collect();
-        if depth < MAX_DEPTH && inputs.iter().all(|n| *n == 0) {
+        if depth < MAX_DEPTH && bodies.iter().all(|body| formal_inputs(body.2).next().is_none()) {
             let mut reads: Vec<Unread<'m>> = own().collect();
-            for number in 0..inputs.len() {
-                let (inner, body) = self.enter(proto, scope, position, number)?;
-                self.nodes(body, inner, depth + 1)?;
-                reads.extend(body.output.iter().map(|o| (inner, o.name())));
+            for (number, body) in bodies.iter().enumerate() {
+                let inner = self.enter(call, number, *body)?;
+                self.nodes(body.2, inner, depth + 1)?;
+                reads.extend(body.2.output.iter().map(|o| (inner, o.name())));
             }
             let returned = proto.input.len()..reads.len();
-            return self.node(proto, scope, position, Passage::Join, reads, returned);
+            return self.node(call, Passage::Join, reads, returned);
         }
-        if depth < MAX_DEPTH && inputs.len() == 1 {
-            let (inner, body) = self.enter(proto, scope, position, 0)?;
+        if depth < MAX_DEPTH
+            && let [body] = bodies.as_slice()
+        {
+            let inner = self.enter(call, 0, *body)?;
+            let body = body.2;
             let formal: Vec<&'m str> = formal_inputs(body).map(|i| i.name()).collect();
-            let id = self.push(proto, scope, position, Passage::Entry, own().collect(), 0..0)?;
+            let id = self.push(call, Passage::Entry, own().collect(), 0..0)?;
             for (slot, name) in formal.iter().enumerate() {
                 let value = self.define(inner, name, Source::Node(id, slot)).map_err(|e| e.node(label(proto)))?;
                 self.nodes[id.0 as usize].outputs.push(Some(value));
@@ -148,23 +162,17 @@ impl<'m> Builder<'m> {
             let returned = formal.len()..formal.len() + body.output.len();
             let inside = formal.into_iter().chain(body.output.iter().map(|o| o.name()));
             let reads = inside.map(|name| (inner, name)).chain(own()).collect();
-            return self.node(proto, scope, position, Passage::Exit, reads, returned);
+            return self.node(call, Passage::Exit, reads, returned);
         }
         let captured = captured_names(proto);
         let reads = own().chain(captured.into_iter().map(|name| (scope, name))).collect();
-        self.node(proto, scope, position, Passage::Whole, reads, 0..0)
+        self.node(call, Passage::Whole, reads, 0..0)
     }
 
-    /// Opens the scope of a body and defines its constants.
-    fn enter(
-        &mut self,
-        proto: &'m NodeProto,
-        scope: ScopeId,
-        position: usize,
-        number: usize,
-    ) -> Result<(ScopeId, &'m GraphProto)> {
-        let missing = || Error::input("a node lost one of its bodies").node(label(proto));
-        let (attribute, index, body) = named_bodies(proto).nth(number).ok_or_else(missing)?;
+    /// Opens the scope of a body, the one of this number among those of the node, and defines its constants.
+    fn enter(&mut self, call: Call<'m>, number: usize, body: Body<'m>) -> Result<ScopeId> {
+        let Call { proto, scope, position } = call;
+        let (attribute, index, body) = body;
         let id = ScopeId(u32::try_from(self.scopes.len()).map_err(|_| Error::input("the model has too many bodies"))?);
         let output = proto.output.iter().find(|o| !o.is_empty()).map_or("", String::as_str);
         let outer = self.scopes.get(scope.0 as usize).map_or("", |s| s.prefix.as_str());
@@ -172,20 +180,13 @@ impl<'m> Builder<'m> {
         self.scopes.push(Scope { parent: Some((scope, position, number)), prefix });
         self.names.push(HashMap::new());
         self.constants(body, id)?;
-        Ok((id, body))
+        Ok(id)
     }
 
     /// A node whose outputs are those of the message.
-    fn node(
-        &mut self,
-        proto: &'m NodeProto,
-        scope: ScopeId,
-        position: usize,
-        passage: Passage,
-        reads: Vec<Unread<'m>>,
-        returned: Range<usize>,
-    ) -> Result<()> {
-        let id = self.push(proto, scope, position, passage, reads, returned)?;
+    fn node(&mut self, call: Call<'m>, passage: Passage, reads: Vec<Unread<'m>>, returned: Range<usize>) -> Result<()> {
+        let Call { proto, scope, .. } = call;
+        let id = self.push(call, passage, reads, returned)?;
         for (slot, name) in proto.output.iter().enumerate() {
             let output = if name.is_empty() {
                 None
@@ -199,13 +200,12 @@ impl<'m> Builder<'m> {
 
     fn push(
         &mut self,
-        proto: &'m NodeProto,
-        scope: ScopeId,
-        position: usize,
+        call: Call<'m>,
         passage: Passage,
         reads: Vec<Unread<'m>>,
         returned: Range<usize>,
     ) -> Result<NodeId> {
+        let Call { proto, scope, position } = call;
         let id = NodeId(u32::try_from(self.nodes.len()).map_err(|_| Error::input("the graph has too many nodes"))?);
         let domain = plain(proto.domain());
         let is_function = self.functions.contains(&(domain, proto.op_type()));
