@@ -105,15 +105,18 @@ impl Huge {
         let (mut wall, mut memory) = (Vec::new(), Vec::new());
         // The first round brings the files into the page cache and is not counted.
         for round in 0..=ROUNDS {
+            // Each starts from the same state: nothing of the other is left in memory, nor waits for the disk.
+            settle();
             let copying = run_program(Command::new("cp").arg("-r").arg(&self.folder).arg(&copy))?;
+            fs::remove_dir_all(&copy)?;
+            settle();
             let pruning = self.prune(&pruned, &["--no-verify"])?;
+            fs::remove_dir_all(&pruned)?;
             if round > 0 {
                 wall.push(pruning.wall.as_secs_f64() / copying.wall.as_secs_f64());
                 memory.extend(pruning.peak.map(|peak| peak as f64 / allowed(self.largest)));
             }
             tell("without verification", &pruning, &format!(", cp {:.2} s", copying.wall.as_secs_f64()));
-            fs::remove_dir_all(&copy)?;
-            fs::remove_dir_all(&pruned)?;
         }
         let mut verdicts = vec![Verdict::of(&format!("{what}: time to prune / time of cp"), wall, WALL)];
         if memory.is_empty() {
@@ -131,6 +134,11 @@ impl Huge {
         tell("with verification", &run, "");
         Ok(fs::remove_dir_all(&pruned)?)
     }
+}
+
+/// Waits until the system has written what it holds back for the disk; without `sync` the figures are rougher.
+fn settle() {
+    let _ = Command::new("sync").status();
 }
 
 fn tell(what: &str, run: &Run, more: &str) {

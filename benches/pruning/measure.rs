@@ -10,8 +10,11 @@ use crate::Outcome;
 /// How often each pair of things is measured, in turns.
 pub(crate) const PAIRS: usize = 5;
 
-/// How often a child's memory is looked at. The kernel keeps the peak, so that only what happens in the last moments
-/// of a process can be missed.
+/// How long a child's memory is not looked at, in parts of the time it has run: looking costs the child time. The kernel
+/// keeps the peak, so that only what happens in the last moments of a process can be missed.
+const PAUSE: f64 = 0.01;
+
+/// The shortest pause.
 const POLL: Duration = Duration::from_millis(1);
 
 /// One figure and its limit.
@@ -75,7 +78,7 @@ pub(crate) fn run(command: &mut Command) -> Outcome<Run> {
             }
             return Ok(Run { wall, peak, anonymous, mapped });
         }
-        thread::sleep(POLL);
+        thread::sleep(start.elapsed().mul_f64(PAUSE).max(POLL));
     }
 }
 

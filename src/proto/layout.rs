@@ -33,11 +33,12 @@ pub(crate) enum Placement {
 }
 
 /// The data of one tensor, not yet gathered.
+#[derive(Clone)]
 pub(crate) enum Payload<'a> {
     /// Bytes as they are.
     Bytes(Bytes),
     /// What remains of a pruned tensor, and how many bytes that is.
-    Slice(&'a Slice, usize),
+    Slice(Cow<'a, Slice>, usize),
     /// Typed fields that become raw bytes, and how many.
     Typed(&'a TensorProto, usize),
 }
@@ -57,11 +58,6 @@ impl Payload<'_> {
             Payload::Slice(slice, _) => &slice.source,
             Payload::Typed(..) => &[],
         }
-    }
-
-    /// How much memory it takes to have the bytes at hand.
-    pub(crate) fn cost(&self) -> usize {
-        if matches!(self, Payload::Bytes(_)) { 0 } else { self.len() }
     }
 
     /// The bytes, exactly `len` of them.
@@ -207,7 +203,7 @@ fn sliced<'a>(source: &TensorProto, slice: &'a Slice) -> Result<Payload<'a>> {
         )));
     }
     let len = slice.byte_len().ok_or_else(|| Error::input(format!("shape {:?} is too large", slice.dims)))?;
-    Ok(Payload::Slice(slice, len))
+    Ok(Payload::Slice(Cow::Borrowed(slice), len))
 }
 
 /// The data that a tensor has, unless it lies in typed fields that stay as they are.

@@ -8,6 +8,7 @@ mod minifloat;
 #[allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub)]
 #[rustfmt::skip]
 pub mod onnx;
+mod pieces;
 mod read;
 mod slice;
 mod stream;

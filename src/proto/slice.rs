@@ -3,6 +3,8 @@
 //! Invariants: row-major order; kept indices are strictly increasing and below the extent (checked, never trusted); the
 //! cost is one copy of what remains, as few and as long copies as the kept indices allow.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::bits;
@@ -50,13 +52,66 @@ impl Slice {
         if after == 0 {
             return Ok(Bytes::new());
         }
-        if self.element_bits.is_multiple_of(8) {
-            return self.gather(&self.source, self.element_bits / 8, after).map(Bytes::from);
+        if self.is_gathered() {
+            let mut out = vec![0u8; after];
+            self.gather(&self.source, self.element_bits / 8, &mut out)?;
+            return Ok(Bytes::from(out));
         }
         let count = |dims: &[usize]| dims.iter().product::<usize>();
         let cells = bits::unpack(&self.source, self.element_bits, count(&self.dims));
-        let kept = self.gather(&cells, 1, count(&self.dims_after()))?;
+        let mut kept = vec![0u8; count(&self.dims_after())];
+        self.gather(&cells, 1, &mut kept)?;
         Ok(Bytes::from(bits::pack(&kept, self.element_bits)))
+    }
+
+    /// True if [`Slice::gather_into`] serves: some of the tensor goes, and its elements are whole bytes.
+    pub(crate) fn is_gathered(&self) -> bool {
+        self.element_bits.is_multiple_of(8) && self.keep.iter().any(Option::is_some)
+    }
+
+    /// Gathers what remains into exactly as many bytes.
+    pub(crate) fn gather_into(&self, out: &mut [u8]) -> Result<()> {
+        self.check()?;
+        if self.byte_len() != Some(out.len()) {
+            return Err(Error::input(format!("{} bytes announced for shape {:?}", out.len(), self.dims_after())));
+        }
+        self.gather(&self.source, self.element_bits / 8, out)
+    }
+
+    /// How many [`Slice::part`]s there can be: the kept indices of the outermost axis, 1 where it cannot be divided.
+    pub(crate) fn rows(&self) -> usize {
+        if !self.is_gathered() || self.source.is_empty() || self.check().is_err() {
+            return 1;
+        }
+        self.dims_after().get(self.outermost()).copied().unwrap_or(1)
+    }
+
+    /// What remains of a range of rows; all parts one after the other are the whole.
+    pub(crate) fn part(&self, rows: Range<usize>) -> Slice {
+        let axis = self.outermost();
+        let indices = self.keep.get(axis).and_then(Option::as_deref);
+        let kept = indices.map(|indices| indices.get(rows.clone()).unwrap_or_default());
+        let range = match kept {
+            None => rows,
+            Some(kept) => {
+                kept.first().map_or(0..0, |first| *first as usize..kept.last().map_or(0, |l| *l as usize + 1))
+            }
+        };
+        let stride = self.dims.iter().skip(axis + 1).product::<usize>() * self.element_bits / 8;
+        let mut part = self.clone();
+        part.source = self.source.slice(range.start * stride..range.end * stride);
+        if let Some(extent) = part.dims.get_mut(axis) {
+            *extent = range.len();
+        }
+        if let (Some(keep), Some(kept)) = (part.keep.get_mut(axis), kept) {
+            *keep = Some(kept.iter().map(|index| index - range.start as u32).collect());
+        }
+        part
+    }
+
+    /// The first axis with more than one index.
+    fn outermost(&self) -> usize {
+        self.dims.iter().position(|extent| *extent > 1).unwrap_or(0)
     }
 
     fn check(&self) -> Result<()> {
@@ -83,16 +138,15 @@ impl Slice {
     }
 
     /// Gathers cells of `width` bytes. The axes after the last pruned one form a unit that is always copied whole.
-    fn gather(&self, source: &[u8], width: usize, after: usize) -> Result<Vec<u8>> {
-        let mut out = vec![0u8; after];
-        let Some(last) = self.keep.iter().rposition(Option::is_some) else { return Ok(out) };
+    fn gather(&self, source: &[u8], width: usize, out: &mut [u8]) -> Result<()> {
+        let Some(last) = self.keep.iter().rposition(Option::is_some) else { return Ok(()) };
         let (outer, rest) = self.dims.split_at(last);
         let indices = self.keep.get(last).and_then(Option::as_deref).unwrap_or_default();
         let unit = rest.iter().skip(1).product::<usize>() * width;
         let row_len = rest.first().copied().unwrap_or(0) * unit;
         let kept_len = indices.len() * unit;
         if kept_len == 0 {
-            return Ok(out);
+            return Ok(());
         }
         let runs = runs(indices, unit);
         let rows = rows(outer, &self.keep);
@@ -109,7 +163,7 @@ impl Slice {
                 _ => copy_runs(to, from, &runs)?,
             }
         }
-        Ok(out)
+        Ok(())
     }
 }
 
@@ -227,6 +281,12 @@ mod tests {
             let kept = slice.materialize().unwrap();
             assert_eq!(kept, naive(&slice), "case {case}: {bits} bits, {dims:?}, {keep:?}");
             assert_eq!(slice.byte_len(), Some(kept.len()), "case {case}");
+            let rows = slice.rows();
+            if slice.is_gathered() && rows > 1 {
+                let at = random.next_u32() as usize % rows;
+                let parts = [slice.part(0..at), slice.part(at..rows)].map(|part| part.materialize().unwrap());
+                assert_eq!(parts.concat(), kept, "case {case}: {at} of {rows} rows first");
+            }
         }
     }
 

@@ -6,18 +6,13 @@
 
 use std::io::{self, Write};
 
-use bytes::Bytes;
 use prost::Message;
-use rayon::prelude::*;
 
-use super::layout::{Initializer, Layout, Payload, Placed};
+use super::layout::{Initializer, Layout, Placed};
 use super::map::Pages;
 use super::onnx::{GraphProto, ModelProto};
+use super::pieces;
 use crate::{Error, Result};
-
-/// How many bytes of gathered tensors may wait to be written: enough for several tensors at once, and little beside the
-/// mapped input, which counts as memory too.
-const BATCH_BYTES: usize = 16 << 20;
 
 /// The length of the encoded model.
 pub(crate) fn model_len(layout: &Layout<'_>) -> u64 {
@@ -48,16 +43,18 @@ pub(crate) fn write_data(
 ) -> Result<()> {
     let mut file = io::BufWriter::with_capacity(1 << 20, file);
     let mut position = 0u64;
-    in_batches(
+    pieces::in_order(
         tensors,
         pages,
-        |placed| Some((&placed.payload, &placed.name)),
-        |placed, bytes| {
-            let gap = placed.offset.saturating_sub(position);
-            io::copy(&mut io::Read::take(io::repeat(0), gap), &mut file).map_err(failed)?;
-            file.write_all(&bytes).map_err(failed)?;
-            position = placed.offset.saturating_add(bytes.len() as u64);
-            Ok(())
+        |placed| Some((&placed.payload, placed.name.as_str())),
+        |piece| {
+            if piece.first {
+                let gap = piece.item.offset.saturating_sub(position);
+                io::copy(&mut io::Read::take(io::repeat(0), gap), &mut file).map_err(failed)?;
+                position = position.saturating_add(gap);
+            }
+            position = position.saturating_add(piece.bytes.len() as u64);
+            file.write_all(piece.bytes).map_err(failed)
         },
     )?;
     file.flush().map_err(failed)
@@ -209,58 +206,26 @@ impl<W: Write> Sink for Writer<'_, W> {
 
     fn initializers(&mut self, tag: u32, initializers: &[Initializer<'_>]) -> Result<()> {
         let pages = self.pages;
-        in_batches(
+        pieces::in_order(
             initializers,
             pages,
             |initializer| initializer.payload(),
-            |initializer, raw| match initializer {
+            |piece| match piece.item {
                 Initializer::Whole(tensor) => self.message(tag, *tensor),
                 Initializer::Encoded(bytes) => {
                     self.bytes(&frame(tag, bytes.len() as u64))?;
                     self.bytes(bytes)
                 }
                 Initializer::Raw { before, after, .. } => {
-                    self.bytes(&frame(tag, initializer_len(initializer)))?;
-                    self.bytes(before)?;
-                    self.bytes(&frame(9, raw.len() as u64))?;
-                    self.bytes(&raw)?;
-                    self.bytes(after)
+                    if piece.first {
+                        self.bytes(&frame(tag, initializer_len(piece.item)))?;
+                        self.bytes(before)?;
+                        self.bytes(&frame(9, piece.len as u64))?;
+                    }
+                    self.bytes(piece.bytes)?;
+                    if piece.last { self.bytes(after) } else { Ok(()) }
                 }
             },
         )
     }
-}
-
-/// Gathers payloads in parallel, a bounded number of bytes ahead of the file, and hands them out in order.
-fn in_batches<T: Sync>(
-    items: &[T],
-    pages: &Pages,
-    payload: impl Fn(&T) -> Option<(&Payload<'_>, &str)> + Sync,
-    mut emit: impl FnMut(&T, Bytes) -> Result<()>,
-) -> Result<()> {
-    let mut rest = items;
-    while !rest.is_empty() {
-        let mut bytes = 0usize;
-        let fits = rest.iter().take_while(|item| {
-            bytes = bytes.saturating_add(payload(item).map_or(0, |(payload, _)| payload.cost()));
-            bytes <= BATCH_BYTES
-        });
-        // A single tensor above the bound still has to be written.
-        let (batch, next) = rest.split_at(fits.count().clamp(1, rest.len()));
-        let gathered: Vec<Result<Bytes>> = batch
-            .par_iter()
-            .map(|item| match payload(item) {
-                Some((payload, name)) => payload.materialize().map_err(|error| error.tensor(name)),
-                None => Ok(Bytes::new()),
-            })
-            .collect();
-        for (item, bytes) in batch.iter().zip(gathered) {
-            emit(item, bytes?)?;
-            if let Some((payload, _)) = payload(item) {
-                pages.release(payload.source());
-            }
-        }
-        rest = next;
-    }
-    Ok(())
 }

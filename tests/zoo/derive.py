@@ -45,7 +45,7 @@ BASES: list[tuple[str, str]] = [
     ("mmoe_einsum", "token"),
     ("ple_modules", "token"),
     ("smp_unet_two_tasks", "qdq fp16 ort"),
-    ("resnet18", "image"),
+    ("resnet10", "image"),
     ("mobilenet_v2", "image"),
     ("mobilenet_v3_small", "qdq qop ort"),
     ("shufflenet_v2_x1_0", "qdq qop ort"),

@@ -50,6 +50,7 @@ FAMILIES = [
     family("r3d_cut", lambda: resnet("r3d_18"), dynamic=True, exporters=BOTH),
     family("mc3_cut", lambda: resnet("mc3_18")),
     family("r2plus1d_cut", lambda: resnet("r2plus1d_18")),
-    family("mvit_v2_narrow", mvit, exporters=BOTH),
+    # What tracing writes for its pooling of class tokens (If around Squeeze) does not run in ONNX Runtime.
+    family("mvit_v2_narrow", mvit, exporters=("dynamo",)),
     family("swin3d_narrow", swin3d, exporters=BOTH),
 ]
