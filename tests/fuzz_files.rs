@@ -9,10 +9,13 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use common::random_graph::{Random, model as random_model};
@@ -20,7 +23,7 @@ use common::structure::mutate;
 use onnx_mtprune::engine::samples::random_feeds;
 use onnx_mtprune::engine::{Tract, Value, inputs, run_once};
 use onnx_mtprune::kept::Kept;
-use onnx_mtprune::proto::onnx::ModelProto;
+use onnx_mtprune::proto::onnx::{ModelProto, tensor_proto::DataType};
 use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::verify::{Outcome, VerifyOptions, verify};
 use onnx_mtprune::{ErrorKind, proto, text};
@@ -30,7 +33,7 @@ use prost::Message;
 const LIMIT: Duration = Duration::from_secs(60);
 /// The engine gets so long; some shapes send its symbolic arithmetic into exponential growth.
 const ENGINE: Duration = Duration::from_secs(20);
-/// No more memory may be in use, in kB.
+/// No case may take more memory, in kB; where the engine does, it counts as one that the engine does not come back from.
 const MEMORY: u64 = 3 << 20;
 /// Files of more bytes are left out; analysis of big files is measured elsewhere.
 const FILE_BYTES: u64 = 4 << 20;
@@ -47,6 +50,8 @@ enum End {
     Rounding,
     Equal,
 }
+
+const ALL: [End; 6] = [End::Refused, End::Pruned, End::NotRun, End::EngineHangs, End::Rounding, End::Equal];
 
 /// Valid models: fixtures, random graphs, the trained models of the repository, and others beside it.
 fn corpus() -> Vec<ModelProto> {
@@ -108,15 +113,8 @@ fn run(corpus: &[ModelProto], seed: u64) -> Result<End, String> {
         return Ok(End::Pruned);
     }
     let options = VerifyOptions { seed, altered: rewritten.altered.clone(), ..Default::default() };
-    // In a thread of its own, which is left behind when the engine does not come back.
-    let (send, receive) = std::sync::mpsc::channel();
-    let kept = rewritten.kept;
-    std::thread::spawn(move || send.send(catch_unwind(AssertUnwindSafe(|| judge(&model, &pruned, &kept, &options)))));
-    match receive.recv_timeout(ENGINE) {
-        Ok(Ok(judged)) => judged,
-        Ok(Err(cause)) => std::panic::resume_unwind(cause),
-        Err(_) => Ok(End::EngineHangs),
-    }
+    tell(&format!("{ENGINE_RUNS} {seed}"));
+    judge(&model, &pruned, &rewritten.kept, &options)
 }
 
 fn judge(model: &ModelProto, pruned: &ModelProto, kept: &Kept, options: &VerifyOptions) -> Result<End, String> {
@@ -128,25 +126,39 @@ fn judge(model: &ModelProto, pruned: &ModelProto, kept: &Kept, options: &VerifyO
             Outcome::CannotRun { .. } | Outcome::NotCompared { .. } => Ok(End::NotRun),
             Outcome::Failed { reason, first } => {
                 let worst = verdict.outputs.iter().map(|o| o.max_relative).fold(0.0, f64::max);
-                let rounding = worst < 1e-2 && worst < 100.0 * sensitivity(pruned, options.seed);
-                if rounding { Ok(End::Rounding) } else { Err(format!("{reason} {first:?}")) }
+                let sensitivity = sensitivity(pruned, options.seed);
+                let rounding = worst < 1e-2 && worst < 100.0 * sensitivity;
+                let found = || format!("{reason} {first:?} (one rounding moves it by {sensitivity:.1e})");
+                if rounding { Ok(End::Rounding) } else { Err(found()) }
             }
         },
     }
 }
 
-/// How much the outputs change, relative to their largest magnitude, when every input changes by about one rounding.
+/// How much the outputs change, relative to their largest magnitude, when every input and every fp32 constant changes by
+/// about one rounding, up or down at random.
 fn sensitivity(model: &ModelProto, seed: u64) -> f64 {
     let Ok(candidates) = inputs::input_shapes(model, &BTreeMap::new()) else { return 0.0 };
     let wanted: Vec<String> = model.graph.iter().flat_map(|g| &g.output).map(|o| o.name().to_owned()).collect();
+    let mut random = Random::new(seed);
+    let mut nudge = |v: f32| v * if random.below(2) == 0 { 1.0 + f32::EPSILON } else { 1.0 - f32::EPSILON };
+    let mut other = model.clone();
+    for tensor in other.graph.iter_mut().flat_map(|graph| &mut graph.initializer) {
+        if tensor.data_type() == DataType::Float as i32
+            && let Ok(values) = proto::tensor::to_f32(tensor)
+        {
+            let values: Vec<f32> = values.into_iter().map(&mut nudge).collect();
+            *tensor = proto::tensor::from_f32(tensor.name(), &tensor.dims.clone(), &values);
+        }
+    }
     for facts in candidates {
         let Ok(feeds) = random_feeds(&facts, seed) else { continue };
         let nudged = feeds.iter().map(|(name, value)| match value {
-            Value::F32(array) => (name.clone(), Value::F32(array.mapv(|v| v * (1.0 + f32::EPSILON)))),
+            Value::F32(array) => (name.clone(), Value::F32(array.mapv(&mut nudge))),
             other => (name.clone(), other.clone()),
         });
         let nudged: Vec<(String, Value)> = nudged.collect();
-        let (Ok(a), Ok(b)) = (run_once(&Tract, model, &feeds, &wanted), run_once(&Tract, model, &nudged, &wanted))
+        let (Ok(a), Ok(b)) = (run_once(&Tract, model, &feeds, &wanted), run_once(&Tract, &other, &nudged, &wanted))
         else {
             continue;
         };
@@ -162,48 +174,126 @@ fn sensitivity(model: &ModelProto, seed: u64) -> f64 {
     0.0
 }
 
-/// Runs a case; a panic is a finding.
-fn guarded(corpus: &[ModelProto], seed: u64) -> Result<End, String> {
-    catch_unwind(AssertUnwindSafe(|| run(corpus, seed))).unwrap_or_else(|cause| {
-        let text = cause.downcast_ref::<String>().cloned();
-        Err(format!(
-            "panic: {}",
-            text.or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
-        ))
-    })
+/// What a worker says before the engine runs, and how it ends a case.
+const ENGINE_RUNS: &str = "engine";
+const ENDED: &str = "ended";
+const FOUND: &str = "found";
+
+/// One line for the process that watches this one.
+fn tell(line: &str) {
+    println!("{MARK}{line}");
+}
+
+/// What sets lines of a worker apart from those of the test harness.
+const MARK: &str = "fuzz: ";
+
+/// A process that runs the cases whose seeds it reads. Started by the test below; alone it finds nothing to read.
+#[test]
+#[ignore = "started by changed_files_do_no_harm"]
+fn worker() {
+    let corpus = corpus();
+    std::panic::set_hook(Box::new(|_| {}));
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        let seed: u64 = line.trim().parse().unwrap();
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(&corpus, seed))).unwrap_or_else(|cause| {
+            let text = cause.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            Err(format!("panic: {}", text.unwrap_or_default()))
+        });
+        match outcome {
+            Ok(end) => tell(&format!("{ENDED} {end:?}")),
+            Err(what) => tell(&format!("{FOUND} {}", what.replace('\n', " "))),
+        }
+    }
+}
+
+/// A worker, its lines as they come, and where seeds go.
+struct Worker {
+    process: Child,
+    lines: Receiver<String>,
+    seeds: ChildStdin,
+}
+
+impl Worker {
+    fn start() -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--ignored", "--exact", "worker", "--nocapture"]).env_remove("SEED");
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let (send, lines) = channel();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            let lines = output.lines().map_while(Result::ok);
+            // The harness may have begun the line.
+            lines
+                .filter_map(|line| line.split_once(MARK).map(|(_, line)| line.to_owned()))
+                .try_for_each(|line| send.send(line))
+        });
+        let seeds = process.stdin.take().unwrap();
+        Self { process, lines, seeds }
+    }
+
+    /// The end of a case, or what was found. `None` where the engine did not come back: this worker is done for.
+    fn case(&mut self, seed: u64) -> Option<Result<End, String>> {
+        writeln!(self.seeds, "{seed}").ok();
+        let start = Instant::now();
+        let mut engine: Option<Instant> = None;
+        loop {
+            match self.lines.recv_timeout(Duration::from_millis(100)) {
+                Ok(line) => match line.split_once(' ').unwrap_or((&line, "")) {
+                    (ENDED, end) => return ALL.iter().find(|e| format!("{e:?}") == end).map(|e| Ok(*e)),
+                    (FOUND, what) => return Some(Err(what.to_owned())),
+                    _ => engine = Some(Instant::now()),
+                },
+                Err(RecvTimeoutError::Disconnected) => return Some(Err("the process died".to_owned())),
+                Err(RecvTimeoutError::Timeout) => {
+                    let memory = resident(self.process.id()).unwrap_or(0);
+                    let is_engine = engine.is_some_and(|since| since.elapsed() > ENGINE || memory > MEMORY);
+                    let is_ours = engine.is_none() && (start.elapsed() > LIMIT || memory > MEMORY);
+                    if is_engine || is_ours {
+                        self.process.kill().ok();
+                        let what = format!("too slow or too large: {:.0?}, {memory} kB", start.elapsed());
+                        return if is_engine { None } else { Some(Err(what)) };
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
 }
 
 #[test]
 fn changed_files_do_no_harm() {
     let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<f64>().ok());
-    let corpus = corpus();
     if let Some(seed) = number("SEED") {
-        let outcome = run(&corpus, seed as u64);
+        let outcome = run(&corpus(), seed as u64);
         println!("seed {seed}: {outcome:?}; the model is target/fuzz-{seed}.onnx");
         assert!(outcome.is_ok(), "{outcome:?}");
         return;
     }
     let time = number("MINUTES").map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     let first = number("FIRST").unwrap_or(0.0) as u64;
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
     let start = Instant::now();
-    let running: Vec<Mutex<Option<(u64, Instant)>>> =
-        (0..std::thread::available_parallelism().map_or(1, usize::from)).map(|_| Mutex::new(None)).collect();
-    let (next, is_over) = (AtomicU64::new(first), AtomicBool::new(false));
-    let ends = Mutex::new(Vec::new());
-    let findings = Mutex::new(Vec::new());
-    let work = |slot: &Mutex<Option<(u64, Instant)>>| {
+    let next = AtomicU64::new(first);
+    let (ends, findings) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let work = || {
+        let mut worker = Worker::start();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            let is_done = time.map_or(seed >= first + 600, |time| start.elapsed() > time);
-            if is_done {
+            if time.map_or(seed >= first + 600, |time| start.elapsed() > time) {
                 break;
             }
-            *slot.lock().unwrap() = Some((seed, Instant::now()));
-            let outcome = guarded(&corpus, seed);
-            *slot.lock().unwrap() = None;
-            match outcome {
+            let outcome = worker.case(seed);
+            let is_alive = worker.process.try_wait().is_ok_and(|status| status.is_none());
+            if outcome.is_none() || !is_alive {
+                worker = Worker::start();
+            }
+            match outcome.unwrap_or(Ok(End::EngineHangs)) {
                 Ok(end) => ends.lock().unwrap().push(end),
                 Err(what) => {
                     println!("finding, SEED={seed}: {what}");
@@ -213,12 +303,10 @@ fn changed_files_do_no_harm() {
         }
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| watch(&running, &is_over));
-        let workers: Vec<_> = running.iter().map(|slot| scope.spawn(|| work(slot))).collect();
-        workers.into_iter().for_each(|worker| worker.join().unwrap());
-        is_over.store(true, Ordering::Relaxed);
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
     });
-    std::panic::set_hook(hook);
     let (ends, findings) = (ends.into_inner().unwrap(), findings.into_inner().unwrap());
     let count = |end: End| ends.iter().filter(|e| **e == end).count();
     println!(
@@ -239,28 +327,8 @@ fn changed_files_do_no_harm() {
     assert!(count(End::Equal) * 8 > ends.len(), "too few files get through to prove anything");
 }
 
-/// Ends the process, with the seed, when a case runs too long or memory grows without bound.
-#[allow(clippy::exit)]
-fn watch(running: &[Mutex<Option<(u64, Instant)>>], is_over: &AtomicBool) {
-    while !is_over.load(Ordering::Relaxed) {
-        std::thread::sleep(Duration::from_millis(50));
-        let cases: Vec<(u64, Duration)> = running
-            .iter()
-            .filter_map(|case| case.lock().unwrap().map(|(seed, start)| (seed, start.elapsed())))
-            .collect();
-        let slow = cases.iter().find(|(_, time)| *time > LIMIT);
-        let memory = resident().filter(|kb| *kb > MEMORY);
-        if slow.is_some() || memory.is_some() {
-            println!(
-                "finding: a case is too slow ({slow:?}) or memory grows ({memory:?} kB); in progress, SEED=: {cases:?}"
-            );
-            std::process::exit(1);
-        }
-    }
-}
-
-/// The resident memory of this process in kB, where the system tells.
-fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+/// The resident memory of a process in kB, where the system tells.
+fn resident(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()
 }

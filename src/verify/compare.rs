@@ -14,8 +14,9 @@ pub struct OutputDifference {
     pub name: String,
     /// Largest absolute difference. Infinite where one is NaN or infinite and the other is not.
     pub max_absolute: f64,
-    /// For floats: `max_absolute / (largest magnitude of the reference + 1e-12)`. For integers and bool: the fraction
-    /// of elements that differ.
+    /// For floats: `max_absolute / (largest magnitude of the reference + 1e-12)`, where the magnitude of what comes from
+    /// a function that saturates at 1 counts as at least 0.01. For integers and bool: the fraction of elements that
+    /// differ.
     pub max_relative: f64,
     /// The number of elements compared, not counting those that are NaN in the reference.
     pub compared: usize,
@@ -41,8 +42,8 @@ impl OutputDifference {
     }
 }
 
-/// Compares `found` with `reference`.
-pub(super) fn compare(name: &str, reference: &Value, found: &Value) -> OutputDifference {
+/// Compares `found` with `reference`, whose magnitude counts as at least `least`.
+pub(super) fn compare(name: &str, reference: &Value, found: &Value, least: f64) -> OutputDifference {
     let different = |what: String| OutputDifference {
         name: name.into(),
         max_absolute: f64::INFINITY,
@@ -58,7 +59,7 @@ pub(super) fn compare(name: &str, reference: &Value, found: &Value) -> OutputDif
         return different(format!("has the shape {:?} instead of {:?}", found.shape(), reference.shape()));
     }
     let (a, b) = (reference.to_f64(), found.to_f64());
-    let (mut max_absolute, mut magnitude, mut unequal, mut compared) = (0f64, 0f64, 0usize, 0usize);
+    let (mut max_absolute, mut magnitude, mut unequal, mut compared) = (0f64, least, 0usize, 0usize);
     for (x, y) in a.iter().zip(&b) {
         compared += usize::from(!x.is_nan());
         if x.is_finite() {
@@ -81,6 +82,10 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use ndarray::ArrayD;
+
+    fn compare(name: &str, reference: &Value, found: &Value) -> OutputDifference {
+        super::compare(name, reference, found, 0.0)
+    }
 
     fn float(data: &[f32]) -> Value {
         ArrayD::from_shape_vec(vec![data.len()], data.to_vec()).unwrap().into()

@@ -64,7 +64,7 @@ pub(super) fn first_difference(
             }
             let axes = parties.kept.activations.get(&name).or_else(|| parties.kept.constants.get(&name));
             let Some(expected) = gathered(reference, axes) else { continue };
-            let difference = compare(&name, &expected, &found);
+            let difference = compare(&name, &expected, &found, 0.0);
             if difference.within(tolerance) {
                 continue;
             }

@@ -27,6 +27,7 @@ mod emit;
 mod locate;
 mod masked;
 mod nested;
+mod scale;
 mod statistics;
 mod structure;
 
@@ -211,9 +212,11 @@ pub fn verify(
         verdict.outcome = Outcome::NotCompared { reason };
         return Ok(verdict);
     }
+    let magnitudes = scale::least_magnitudes(original);
+    let least = |name: &str| magnitudes.get(name).copied().unwrap_or(0.0);
     for (expected, found) in expected.iter().zip(&found) {
         let pairs = outputs.iter().zip(expected.iter().zip(found));
-        let differences = pairs.map(|(name, (a, b))| compare::compare(name, a, b)).collect::<Vec<_>>();
+        let differences = pairs.map(|(name, (a, b))| compare::compare(name, a, b, least(name))).collect::<Vec<_>>();
         verdict.outputs = match std::mem::take(&mut verdict.outputs) {
             earlier if earlier.is_empty() => differences,
             earlier => earlier.into_iter().zip(differences).map(|(a, b)| a.worse(b)).collect(),
@@ -227,7 +230,9 @@ pub fn verify(
         let repeats = |model: &ModelProto, values: &[Vec<Value>]| {
             let again = run_all(engine, model, &feeds, &outputs).unwrap_or_default();
             let pairs = values.iter().flatten().zip(again.iter().flatten());
-            pairs.zip(outputs.iter().cycle()).all(|((a, b), name)| compare::compare(name, a, b).within(tolerance))
+            pairs
+                .zip(outputs.iter().cycle())
+                .all(|((a, b), name)| compare::compare(name, a, b, least(name)).within(tolerance))
         };
         if !repeats(&reference, &expected) || !repeats(pruned, &found) {
             let reason = "the engine computes something else each time from the same inputs".to_owned();
