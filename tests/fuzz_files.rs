@@ -244,7 +244,12 @@ impl Worker {
                     (FOUND, what) => return Some(Err(what.to_owned())),
                     _ => engine = Some(Instant::now()),
                 },
-                Err(RecvTimeoutError::Disconnected) => return Some(Err("the process died".to_owned())),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.process.kill().ok();
+                    self.process.wait().ok();
+                    // This crate is safe Rust; the engine is not.
+                    return if engine.is_some() { None } else { Some(Err("the process died".to_owned())) };
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     let memory = resident(self.process.id()).unwrap_or(0);
                     let is_engine = engine.is_some_and(|since| since.elapsed() > ENGINE || memory > MEMORY);

@@ -32,6 +32,12 @@ impl Coupling {
                 _ => undescribed.push(*value),
             }
         }
+        // A rule leaves out what is optional, so what it describes has to be there.
+        let is_missing = |slot: usize| node.inputs.get(slot).copied().flatten().is_none();
+        let needed = signature.inputs.iter().enumerate().filter(|(_, terms)| terms.is_some());
+        if let Some((slot, _)) = needed.into_iter().find(|(slot, _)| is_missing(*slot)) {
+            return Err(Refusal::new(format!("input {slot} is missing")));
+        }
         let mut letters = self.bind(signature, &described)?;
         self.note_zeros(graph, id, signature);
         for value in undescribed {

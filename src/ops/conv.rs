@@ -137,7 +137,8 @@ fn signature(
 /// A refusal if groups differ in size.
 pub(super) fn regroup(node: &NodeView, kernel: usize, channels: &Extent) -> Refused<Vec<Edit>> {
     let old = node.int("group", 1);
-    if old == 1 {
+    // Symbolic extents do not shrink, and with them neither groups nor what each of them reads.
+    if old == 1 || channels.value().is_none() {
         return Ok(Vec::new());
     }
     let group = channels

@@ -43,13 +43,26 @@ pub(super) struct Parties<'m> {
     pub(super) altered: &'m BTreeSet<String>,
 }
 
-/// Finds the first difference for one input; `None` when no common value differs or can be fetched.
+/// What looking at all values brought.
+pub(super) enum Located {
+    /// The first value that differs.
+    At(FirstDifference),
+    /// Nothing differs, not even the outputs: fetching inner values makes an engine compute in another way, and what it
+    /// then gives contradicts what it gave before.
+    Nowhere,
+    /// No common value differs, but not all outputs could be fetched.
+    Unknown,
+}
+
+/// Finds the first difference for one input.
 pub(super) fn first_difference(
     parties: &Parties<'_>,
     engine: &dyn Engine,
     feeds: &[(String, Value)],
     tolerance: f64,
-) -> Option<FirstDifference> {
+) -> Located {
+    let outputs = parties.pruned.graph.iter().flat_map(|g| &g.output).map(|o| o.name());
+    let mut open: BTreeSet<&str> = outputs.collect();
     let known: BTreeSet<&str> = producers(parties.reference).into_keys().collect();
     let producers = producers(parties.pruned);
     let in_order = parties.pruned.graph.iter().flat_map(|g| &g.node).flat_map(|n| &n.output);
@@ -66,11 +79,12 @@ pub(super) fn first_difference(
             let Some(expected) = gathered(reference, axes) else { continue };
             let difference = compare(&name, &expected, &found, 0.0);
             if difference.within(tolerance) {
+                open.remove(name.as_str());
                 continue;
             }
             let node = producers.get(name.as_str());
             let by = format!("differs by {:.2e} (relative)", difference.max_relative);
-            return Some(FirstDifference {
+            return Located::At(FirstDifference {
                 node: node.map(|n| n.name().to_string()).unwrap_or_default(),
                 operator: node.map(|n| n.op_type().to_string()).unwrap_or_default(),
                 how: difference.mismatch.unwrap_or(by),
@@ -78,7 +92,7 @@ pub(super) fn first_difference(
             });
         }
     }
-    None
+    if open.is_empty() { Located::Nowhere } else { Located::Unknown }
 }
 
 /// The values of both models, all at once or, where a value among them cannot be fetched, one by one.
