@@ -2,6 +2,7 @@
 
 pub mod allocate;
 pub mod axes;
+pub mod calibration;
 pub mod coupling;
 pub mod engine;
 pub mod error;

@@ -27,6 +27,20 @@ pub fn disputed(graph: &Graph, coupling: &Coupling) -> BTreeSet<Place> {
             continue;
         }
         let axes = coupling.axes[id.0 as usize].iter().flatten();
+        // Axes that shrink together are those of a recurrence, which goes on inside its operator: there nothing but a
+        // mask on the constant itself keeps what is removed from what stays.
+        let mut seen = BTreeSet::new();
+        let atoms =
+            |axis: &Expr| coupling.space.atoms(*axis).into_iter().filter(|a| !coupling.space.extent(*a).is_one());
+        let is_square = axes.clone().any(|axis| {
+            let own: BTreeSet<_> = atoms(axis).collect();
+            let is_repeated = own.iter().any(|atom| seen.contains(atom));
+            seen.extend(own);
+            is_repeated
+        });
+        if is_square {
+            continue;
+        }
         let is_locked = |axis: &Expr| {
             let atoms = coupling.space.atoms(*axis);
             atoms.iter().any(|a| !coupling.space.extent(*a).is_one() && coupling.space.lock_of(*a).is_some())
