@@ -6,6 +6,7 @@ pub mod calibration;
 pub mod coupling;
 pub mod engine;
 pub mod error;
+pub mod fidelity;
 pub mod functions;
 pub mod graph;
 pub mod groups;
