@@ -68,6 +68,7 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
         written: !arguments.dry_run,
         options: Options::new(&config, arguments.plan.as_ref().map(|p| p.display().to_string()), approximate),
         verification,
+        calibration: None,
         stages: console.stages(),
     })?;
     if let Some(staged) = plan_out {

@@ -3,6 +3,7 @@
 //! Invariants: nothing here measures time, prints or reads files; what the caller measured is handed in. Parameters and
 //! multiply-accumulates are counted as `count` says. The sums over `parts` are the totals; `tasks` overlap.
 
+mod calibration;
 mod count;
 mod explain;
 mod inspection;
@@ -17,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+pub use calibration::{Calibration, FidelityRow, OutputFidelityRow, RepairRow};
 pub use explain::explain;
 pub use inspection::{GroupRow, Inspection, Share};
 pub use inspection_text::inspection_text;
@@ -74,8 +76,10 @@ pub struct Report {
     pub approximated: Vec<String>,
     /// Why parameters stay, the biggest share first.
     pub stays: Vec<Reason>,
-    /// How verification ended.
+    /// How verification ended. It judges the cut; a repair behind it changes what remains.
     pub verification: Verification,
+    /// What real samples were used for; none where none were given.
+    pub calibration: Option<Calibration>,
     /// Wall-clock time by stage, in order.
     pub stages: Vec<Stage>,
 }
@@ -179,6 +183,8 @@ pub struct Run<'a> {
     pub options: Options,
     /// How verification ended.
     pub verification: Verification,
+    /// What real samples were used for.
+    pub calibration: Option<Calibration>,
     /// What the caller measured.
     pub stages: Vec<Stage>,
 }
@@ -234,6 +240,7 @@ impl Report {
             approximated: run.rewritten.approximated.iter().cloned().collect(),
             stays: locks::reasons(analysis, &stored, Some(run.plan)),
             verification: run.verification,
+            calibration: run.calibration,
             stages: run.stages,
         })
     }

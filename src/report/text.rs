@@ -18,6 +18,10 @@ pub fn text(report: &Report, width: Option<usize>) -> String {
     page.push('\n');
     page.push_str(&parts(report, name_width));
     page.push('\n');
+    if let Some(calibration) = report.calibration.as_ref().filter(|c| !c.fidelity.is_empty()) {
+        page.push_str(&calibration.table(name_width));
+        page.push('\n');
+    }
     for (label, line) in facts(report) {
         page.push_str(&format!("{label:<10}{line}\n"));
     }
@@ -78,6 +82,7 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         lines.push(("MACs", "per element of the dynamic axes".to_owned()));
     }
     lines.push(("verified", verification_text(&report.verification)));
+    lines.extend(report.calibration.as_ref().map(|calibration| ("samples", calibration.line())));
     if !report.approximated.is_empty() {
         let count = report.approximated.len();
         let line = format!("{count} node{} with statistics over what remains", plural(count));
