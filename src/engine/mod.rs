@@ -4,13 +4,19 @@
 //! values in the order asked for, whatever they are: outputs, inner activations, inputs or initializers.
 
 pub mod inputs;
+pub mod onnxruntime;
 pub mod samples;
 pub mod tract;
 pub mod value;
 
+pub use onnxruntime::{Device, OnnxRuntime};
 pub use samples::Samples;
 pub use tract::Tract;
 pub use value::{ElementType, Value};
+
+use std::path::PathBuf;
+
+use serde::Serialize;
 
 use crate::Result;
 use crate::proto::onnx::ModelProto;
@@ -37,10 +43,39 @@ pub fn facts_of(feeds: &[(String, Value)]) -> Vec<InputFact> {
         .collect()
 }
 
+/// What a report says about an engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Description {
+    /// The name that reports show.
+    pub name: &'static str,
+    /// The version of the runtime, if it has one of its own.
+    pub version: Option<String>,
+    /// The library that was loaded.
+    pub library: Option<PathBuf>,
+    /// Where it computes, as in `CPU` or `CUDA:0`.
+    pub device: String,
+    /// How many nodes of the largest model so far each provider ran; empty where that is not known.
+    pub nodes: Vec<(String, usize)>,
+    /// What a person should know about how the engine was chosen.
+    pub notes: Vec<String>,
+}
+
 /// A runtime that can run ONNX models.
 pub trait Engine: Sync {
     /// The name that reports show.
     fn name(&self) -> &'static str;
+
+    /// Everything that is known about the engine, also from the models that it has opened.
+    fn describe(&self) -> Description {
+        Description {
+            name: self.name(),
+            version: None,
+            library: None,
+            device: Device::Cpu.to_string(),
+            nodes: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
 
     /// Prepares `model` for inputs of exactly the given types and shapes; `run` will return the `wanted` values.
     ///

@@ -14,7 +14,7 @@ mod slice;
 mod stream;
 mod target;
 pub mod tensor;
-mod visit;
+pub(crate) mod visit;
 mod write;
 
 pub use map::Pages;

@@ -1,0 +1,118 @@
+//! ONNX Runtime, loaded at run time from wherever it is installed, on the CPU or on a CUDA device.
+//!
+//! Nothing is linked: the program runs without it. Docs: <https://onnxruntime.ai/docs/>.
+//! Invariants: the provider asked for is the one that runs, or opening fails; operators that the provider lacks run on
+//! the CPU, and [`OnnxRuntime::describe`](super::Engine::describe) counts them; shapes that the file declares for inner
+//! values are not believed, those of the inputs are the ones given.
+
+mod cuda;
+pub mod find;
+mod library;
+mod message;
+mod model;
+mod placement;
+mod session;
+mod tensor;
+
+use std::path::Path;
+
+use self::library::Library;
+use self::placement::Placement;
+use super::{Description, Engine, InputFact, Session};
+use crate::proto::onnx::ModelProto;
+use crate::{Error, Result, text};
+
+/// Where ONNX Runtime computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The graphics card of this number.
+    Cuda(u16),
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("CPU"),
+            Self::Cuda(number) => write!(f, "CUDA:{number}"),
+        }
+    }
+}
+
+/// ONNX Runtime on one device.
+#[derive(Debug)]
+pub struct OnnxRuntime {
+    library: Library,
+    device: Device,
+    placement: Placement,
+    /// Models that take more bytes than this get their weights one by one, because no encoded model may pass 2 GB.
+    most_inline: usize,
+}
+
+impl OnnxRuntime {
+    /// Loads the library at `path` and makes sure that it computes on `device`. A process holds one library: a second
+    /// call with the same file shares it.
+    ///
+    /// # Errors
+    /// When the file is no library, is too old, is another one than was loaded before, or the device is not usable.
+    pub fn load(path: &Path, device: Device) -> Result<Self> {
+        const MOST_INLINE: usize = 1 << 30;
+        let library = Library::load(path)?;
+        if let Device::Cuda(_) = device {
+            cuda::preload(library.path());
+        }
+        let engine = Self { library, device, placement: Placement::default(), most_inline: MOST_INLINE };
+        engine.try_out()?;
+        engine.placement.clear();
+        Ok(engine)
+    }
+
+    /// The device that was asked for.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Runs the smallest of models, because a driver that does not fit shows at the first call and not before.
+    fn try_out(&self) -> Result<()> {
+        let model = text::parse("in x [1,1,2,2]\ny = Conv(x, w[1,1,1,1])\nout y")?;
+        let feeds = super::samples::random_feeds(
+            &super::inputs::input_shapes(&model, &Default::default())?.into_iter().next().unwrap_or_default(),
+            0,
+        )?;
+        let what = format!("ONNX Runtime {} cannot compute on {}", self.library.version(), self.device);
+        let unusable = |e: Error| match self.device {
+            Device::Cpu => Error::engine(what.clone()).because(e),
+            Device::Cuda(_) => Error::engine(what.clone()).because(e).help(cuda::HELP),
+        };
+        super::run_once(self, &model, &feeds, &["y".to_owned()]).map(drop).map_err(unusable)
+    }
+}
+
+impl Engine for OnnxRuntime {
+    fn name(&self) -> &'static str {
+        match self.device {
+            Device::Cpu => "ONNX Runtime (CPU)",
+            Device::Cuda(_) => "ONNX Runtime (CUDA)",
+        }
+    }
+
+    fn describe(&self) -> Description {
+        Description {
+            name: self.name(),
+            version: Some(self.library.version().to_owned()),
+            library: Some(self.library.path().to_path_buf()),
+            device: self.device.to_string(),
+            nodes: self.placement.largest(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn open(&self, model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> Result<Box<dyn Session>> {
+        let prepared = model::prepare(model, inputs, wanted, self.most_inline)?;
+        let opened = session::open(&self.library, self.device, prepared)?;
+        self.placement.note(opened.placed());
+        Ok(Box::new(opened))
+    }
+}
