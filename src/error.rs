@@ -99,6 +99,13 @@ impl Error {
         self
     }
 
+    /// Says before what went wrong which of many things it is about, such as "sample 17: ".
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
+        self.0.what.insert_str(0, prefix.as_ref());
+        self
+    }
+
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

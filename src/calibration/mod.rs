@@ -4,6 +4,12 @@
 //! Invariants: a sample counts once, however the last batch is filled up; results are sums in double precision, so they
 //! do not depend on the order of batches beyond rounding, and those of shards add up.
 
+pub mod batching;
+mod fit;
+pub mod source;
+
+use std::path::Path;
+
 use crate::Result;
 use crate::engine::Feeds;
 
@@ -22,6 +28,17 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// A sample that cannot be read, with its file, name and number.
     fn sample(&self, index: usize) -> Result<Feeds>;
+
+    /// The file that one sample comes from, where there are several.
+    fn file(&self, index: usize) -> Option<&Path> {
+        let _ = index;
+        None
+    }
+
+    /// What a person should know about how the files were understood, one sentence each.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
 }
 
 /// Inputs of one run of a model.
