@@ -4,6 +4,22 @@
 //! Invariants: a sample counts once, however the last batch is filled up; results are sums in double precision, so they
 //! do not depend on the order of batches beyond rounding, and those of shards add up.
 
+mod emit;
+mod gather;
+mod measure;
+mod reductions;
+mod segments;
+mod statistics;
+mod sums;
+mod taps;
+
+pub use gather::{Gathering, Shard};
+pub use measure::{MEASURES, Measure};
+pub use segments::Segment;
+pub use statistics::{Statistics, TapStatistics};
+pub use sums::{Sums, WORDS};
+pub use taps::{GroupTap, Tap, Taps, WeightAxis};
+
 use crate::Result;
 use crate::engine::Feeds;
 
