@@ -23,8 +23,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Result;
 use crate::allocate::{self, AllocateConfig, Choice, Held, Plan, Rounding};
+use crate::calibration::{Statistics, Taps};
 use crate::coupling::{self, Coupling, Rules};
 use crate::functions::{self, Inlined};
 use crate::graph::{Graph, Pins, Place};
@@ -35,6 +35,7 @@ use crate::proto::onnx::ModelProto;
 use crate::rewrite::{self, Rewritten};
 use crate::score::{self, ScoreInput};
 use crate::tasks::Tasks;
+use crate::{Error, Result};
 
 /// What a user may ask of a pruning run; the defaults are those of the command line.
 #[derive(Clone, Debug, PartialEq)]
@@ -190,16 +191,35 @@ impl<'m> Analysis<'m> {
     /// One importance per channel of every group.
     ///
     /// # Errors
-    /// An unknown criterion, a constant that cannot be read.
+    /// An unknown criterion, one that needs statistics, a constant that cannot be read.
     pub fn score(&self, config: &PruneConfig) -> Result<Vec<Vec<f64>>> {
+        self.score_with(config, None)
+    }
+
+    /// As [`Analysis::score`] for any criterion, given what calibration measured.
+    ///
+    /// # Errors
+    /// As [`Analysis::score`]; statistics that are missing or not of this model.
+    pub fn score_with(&self, config: &PruneConfig, statistics: Option<&Statistics>) -> Result<Vec<Vec<f64>>> {
         let input = ScoreInput {
             graph: &self.graph,
             coupling: &self.coupling,
             groups: &self.groups,
             seed: config.seed,
             pages: &self.pages,
+            statistics,
         };
-        score::criterion(&config.criterion)?.criterion.score(&input)
+        let row = score::criterion(&config.criterion)?;
+        if row.needs_statistics && statistics.is_none() {
+            let error = Error::input(format!("the criterion `{}` needs statistics of activations", row.name));
+            return Err(error.help("give samples with --calibration or what was measured on them with --statistics"));
+        }
+        row.criterion.score(&input)
+    }
+
+    /// Where the channels of the groups are measured.
+    pub fn taps(&self) -> Taps {
+        Taps::of(&self.graph, &self.coupling, &self.groups)
     }
 
     /// Which channels stay, from scores.

@@ -5,8 +5,23 @@
 //! do not depend on the order of batches beyond rounding, and those of shards add up.
 
 pub mod batching;
+mod emit;
 mod fit;
+mod gather;
+mod measure;
+mod reductions;
+mod segments;
 pub mod source;
+mod statistics;
+mod sums;
+mod taps;
+
+pub use gather::{Gathering, Shard};
+pub use measure::{MEASURES, Measure};
+pub use segments::Segment;
+pub use statistics::{Statistics, TapStatistics};
+pub use sums::{Sums, WORDS};
+pub use taps::{GroupTap, Tap, Taps, WeightAxis};
 
 use std::path::Path;
 

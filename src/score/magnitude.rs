@@ -139,8 +139,9 @@ mod tests {
         let coupling = Coupling::of(&graph);
         let tasks = Tasks::of(&graph, &[]).unwrap();
         let groups = groups::find(&graph, &coupling, &tasks);
-        let input =
-            ScoreInput { graph: &graph, coupling: &coupling, groups: &groups, seed: 0, pages: &Default::default() };
+        let pages = Default::default();
+        let (graph, coupling, groups) = (&graph, &coupling, groups.as_slice());
+        let input = ScoreInput { graph, coupling, groups, seed: 0, pages: &pages, statistics: None };
         let scores = criterion(name).unwrap().criterion.score(&input).unwrap();
         let free = groups.iter().position(|g| g.lock.is_none()).unwrap();
         scores[free].clone()

@@ -2,13 +2,21 @@
 //!
 //! Group importance as DepGraph defines it (arXiv 2301.12900; reference: Torch-Pruning `GroupMagnitudeImportance`):
 //! every weight member gives one number per channel, the group's importance is their mean. Rows, columns and gammas
-//! count; biases and statistics do not. One file per criterion, one row in [`CRITERIA`].
+//! count; biases and statistics do not. Criteria that look at activations take the mean over the places where the
+//! channels of a group are measured. One file per criterion, one row in [`CRITERIA`].
 
+mod activation;
 mod magnitude;
 mod marginal;
+mod measured;
 mod quantised;
 mod random;
+#[cfg(test)]
+mod testing;
+mod wanda;
+mod weights;
 
+use crate::calibration::Statistics;
 use crate::coupling::Coupling;
 use crate::graph::Graph;
 use crate::groups::Group;
@@ -27,6 +35,8 @@ pub struct ScoreInput<'a> {
     pub seed: u64,
     /// The files that weights lie in; what has been read is given back to them.
     pub pages: &'a Pages,
+    /// What calibration measured, for the criteria that need it.
+    pub statistics: Option<&'a Statistics>,
 }
 
 /// A way to tell how much each channel matters.
@@ -34,7 +44,7 @@ pub trait Criterion: Sync {
     /// One importance per channel of every group, in group order; higher stays longer.
     ///
     /// # Errors
-    /// A constant that cannot be read.
+    /// A constant that cannot be read; statistics that are missing or of another model.
     fn score(&self, input: &ScoreInput) -> Result<Vec<Vec<f64>>>;
 }
 
@@ -46,6 +56,8 @@ pub struct CriterionRow {
     pub criterion: &'static dyn Criterion,
     /// What it is and where it comes from, in one sentence.
     pub note: &'static str,
+    /// True if it needs what calibration measured.
+    pub needs_statistics: bool,
 }
 
 /// All criteria, in the order in which they are listed.
@@ -54,21 +66,55 @@ pub static CRITERIA: &[CriterionRow] = &[
         name: "l2",
         criterion: &magnitude::Magnitude { power: 2, scales_only: false },
         note: "sum of squared weights of a channel, mean over the members of its group (DepGraph, arXiv 2301.12900)",
+        needs_statistics: false,
     },
     CriterionRow {
         name: "l1",
         criterion: &magnitude::Magnitude { power: 1, scales_only: false },
         note: "sum of absolute weights of a channel, mean over the members of its group (DepGraph, arXiv 2301.12900)",
+        needs_statistics: false,
     },
     CriterionRow {
         name: "bn-scale",
         criterion: &magnitude::Magnitude { power: 1, scales_only: true },
         note: "absolute gamma of the normalisations of a group (Network Slimming, arXiv 1708.06519); groups without one are scored by l1",
+        needs_statistics: false,
     },
     CriterionRow {
         name: "random",
         criterion: &random::Random,
         note: "seeded random numbers: the baseline every other criterion must beat",
+        needs_statistics: false,
+    },
+    CriterionRow {
+        name: "activation-l1",
+        criterion: &activation::Activation::Magnitude,
+        note: "mean magnitude of what a channel delivers to those that contract it",
+        needs_statistics: true,
+    },
+    CriterionRow {
+        name: "activation-l2",
+        criterion: &activation::Activation::Energy,
+        note: "root of the mean square of what a channel delivers to those that contract it",
+        needs_statistics: true,
+    },
+    CriterionRow {
+        name: "apoz",
+        criterion: &activation::Activation::NonZero,
+        note: "share of what a channel delivers that is not zero: 1 - APoZ (Network Trimming, arXiv 1607.03250)",
+        needs_statistics: true,
+    },
+    CriterionRow {
+        name: "activation-variance",
+        criterion: &activation::Activation::Variance,
+        note: "variance of what a channel delivers to those that contract it",
+        needs_statistics: true,
+    },
+    CriterionRow {
+        name: "wanda",
+        criterion: &wanda::Wanda,
+        note: "magnitudes of the weights that contract a channel times the root mean square of what they are fed, summed (Wanda, arXiv 2306.11695)",
+        needs_statistics: true,
     },
 ];
 

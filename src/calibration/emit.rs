@@ -1,0 +1,193 @@
+//! Emit: the nodes that measure values inside the graph, one call at a time.
+//!
+//! Spec: <https://onnx.ai/onnx/operators/>. Axes of a reduction are an attribute before set 18 (before set 13 for
+//! ReduceSum) and an input from then on. Invariants: every value gets a new name; everything is computed in single
+//! precision, because half precision is too coarse for sums.
+
+use std::collections::BTreeSet;
+
+use crate::engine::ElementType;
+use crate::proto::onnx::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
+};
+
+/// How a value is reduced over axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reduction {
+    Sum,
+    Square,
+    Absolute,
+    Minimum,
+    Maximum,
+}
+
+impl Reduction {
+    fn operator(self) -> &'static str {
+        match self {
+            Self::Sum => "ReduceSum",
+            Self::Square => "ReduceSumSquare",
+            Self::Absolute => "ReduceL1",
+            Self::Minimum => "ReduceMin",
+            Self::Maximum => "ReduceMax",
+        }
+    }
+
+    /// The operator set from which the axes are an input.
+    fn axes_are_input_since(self) -> i64 {
+        if self == Self::Sum { 13 } else { 18 }
+    }
+}
+
+/// Nodes in the order in which they were asked for.
+pub(super) struct Emitter {
+    /// What was emitted so far.
+    pub(super) nodes: Vec<NodeProto>,
+    opset: i64,
+    names: BTreeSet<String>,
+}
+
+impl Emitter {
+    /// For a model, whose names stay free.
+    pub(super) fn new(model: &ModelProto) -> Self {
+        let opset = model.opset_import.iter().find(|o| matches!(o.domain(), "" | "ai.onnx"));
+        let mut names = BTreeSet::new();
+        if let Some(graph) = &model.graph {
+            collect_names(graph, &mut names);
+        }
+        Self { nodes: Vec::new(), opset: opset.map_or(1, |o| o.version()), names }
+    }
+
+    /// The value in single precision.
+    pub(super) fn float(&mut self, input: &str) -> String {
+        self.cast(input, ElementType::Float)
+    }
+
+    /// 1 where the value is not zero, and 0 where it is.
+    pub(super) fn is_not_zero(&mut self, input: &str) -> String {
+        let flags = self.cast(input, ElementType::Bool);
+        self.cast(&flags, ElementType::Float)
+    }
+
+    /// The difference of two values.
+    pub(super) fn subtract(&mut self, from: &str, what: &str) -> String {
+        self.node("Sub", &[from, what], Vec::new())
+    }
+
+    /// The sum of two values.
+    pub(super) fn add(&mut self, left: &str, right: &str) -> String {
+        self.node("Add", &[left, right], Vec::new())
+    }
+
+    /// The matrix product of two stacks of matrices.
+    pub(super) fn product(&mut self, left: &str, right: &str) -> String {
+        self.node("MatMul", &[left, right], Vec::new())
+    }
+
+    /// The value with its axes in another order.
+    pub(super) fn transpose(&mut self, input: &str, order: &[usize]) -> String {
+        self.node("Transpose", &[input], vec![ints("perm", order)])
+    }
+
+    /// The value in another shape; 0 keeps an extent and -1 stands for the rest, as in the operator.
+    pub(super) fn reshape(&mut self, input: &str, shape: &[i64]) -> String {
+        let shape = self.integers(shape);
+        self.node("Reshape", &[input, &shape], Vec::new())
+    }
+
+    /// The positions `from..to` of one axis.
+    pub(super) fn slice(&mut self, input: &str, axis: usize, from: usize, to: usize) -> String {
+        if self.opset < 10 {
+            let attributes = vec![ints("starts", &[from]), ints("ends", &[to]), ints("axes", &[axis])];
+            return self.node("Slice", &[input], attributes);
+        }
+        let [from, to, axis] = [from, to, axis].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        let parts = [from, to, axis].map(|n| self.integers(&[n]));
+        self.node("Slice", &[input, &parts[0], &parts[1], &parts[2]], Vec::new())
+    }
+
+    /// The extents of a value.
+    pub(super) fn shape(&mut self, input: &str) -> String {
+        self.node("Shape", &[input], Vec::new())
+    }
+
+    /// The value reduced over axes, of which there must be one at least; they are dropped.
+    pub(super) fn reduce(&mut self, how: Reduction, input: &str, axes: &[usize]) -> String {
+        let flat = int("keepdims", 0);
+        if self.opset < how.axes_are_input_since() {
+            return self.node(how.operator(), &[input], vec![ints("axes", axes), flat]);
+        }
+        let axes: Vec<i64> = axes.iter().filter_map(|axis| i64::try_from(*axis).ok()).collect();
+        let axes = self.integers(&axes);
+        self.node(how.operator(), &[input, &axes], vec![flat])
+    }
+
+    /// One number in single precision.
+    pub(super) fn number(&mut self, value: f32) -> String {
+        self.constant(ElementType::Float, Vec::new(), value.to_le_bytes().to_vec())
+    }
+
+    fn cast(&mut self, input: &str, to: ElementType) -> String {
+        self.node("Cast", &[input], vec![int("to", to as i64)])
+    }
+
+    fn integers(&mut self, values: &[i64]) -> String {
+        let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant(ElementType::Int64, vec![i64::try_from(values.len()).unwrap_or(i64::MAX)], data)
+    }
+
+    fn constant(&mut self, element: ElementType, dims: Vec<i64>, data: Vec<u8>) -> String {
+        let raw_data = Some(data.into());
+        let tensor = TensorProto { dims, data_type: Some(element as i32), raw_data, ..Default::default() };
+        let r#type = Some(AttributeType::Tensor as i32);
+        let value = AttributeProto { name: Some("value".into()), r#type, t: Some(tensor), ..Default::default() };
+        self.node("Constant", &[], vec![value])
+    }
+
+    fn node(&mut self, operator: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
+        let output = self.fresh();
+        self.nodes.push(NodeProto {
+            op_type: Some(operator.into()),
+            name: Some(output.clone()),
+            input: inputs.iter().map(|i| (*i).to_owned()).collect(),
+            output: vec![output.clone()],
+            attribute,
+            ..Default::default()
+        });
+        output
+    }
+
+    fn fresh(&mut self) -> String {
+        let mut n = self.nodes.len();
+        loop {
+            let name = format!("calibration/{n}");
+            if self.names.insert(name.clone()) {
+                return name;
+            }
+            n += 1;
+        }
+    }
+}
+
+fn int(name: &str, i: i64) -> AttributeProto {
+    let r#type = Some(AttributeType::Int as i32);
+    AttributeProto { name: Some(name.into()), i: Some(i), r#type, ..Default::default() }
+}
+
+fn ints(name: &str, values: &[usize]) -> AttributeProto {
+    let ints = values.iter().filter_map(|v| i64::try_from(*v).ok()).collect();
+    let r#type = Some(AttributeType::Ints as i32);
+    AttributeProto { name: Some(name.into()), ints, r#type, ..Default::default() }
+}
+
+/// The names of all values and nodes, at every depth.
+fn collect_names(graph: &GraphProto, names: &mut BTreeSet<String>) {
+    names.extend(graph.initializer.iter().map(|t| t.name().to_owned()));
+    names.extend(graph.input.iter().map(|i| i.name().to_owned()));
+    for node in &graph.node {
+        names.insert(node.name().to_owned());
+        names.extend(node.input.iter().chain(&node.output).cloned());
+        for attribute in &node.attribute {
+            attribute.g.iter().chain(&attribute.graphs).for_each(|inner| collect_names(inner, names));
+        }
+    }
+}

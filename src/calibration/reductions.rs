@@ -1,0 +1,111 @@
+//! Reductions: the original model and nodes that reduce its tapped values, so that only numbers per channel leave the
+//! engine.
+//!
+//! Invariants: nodes are added behind those of the model, nothing of it changes; every tap is reduced over all axes but
+//! its own; values are measured in single precision, quantised ones relative to the stored number that is zero.
+
+use std::collections::BTreeSet;
+
+use super::emit::{Emitter, Reduction};
+use super::{Measure, Segment, Taps};
+use crate::kept::Zero;
+use crate::proto::onnx::ModelProto;
+
+/// What is wanted of a model's taps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// Measured at every tap.
+    pub(super) measures: BTreeSet<Measure>,
+    /// True if the products of the channels of every group with one another are summed up as well.
+    pub(super) moments: bool,
+}
+
+/// A model that measures itself.
+pub(super) struct Reductions {
+    /// The model with its additional nodes.
+    pub(super) model: ModelProto,
+    /// The names of the values to fetch, in the order of `results`.
+    pub(super) wanted: Vec<String>,
+    /// What they are: the index of a tap, and what of it.
+    pub(super) results: Vec<(usize, What)>,
+}
+
+/// One fetched value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// The extents of the tapped value, as integers.
+    Shape,
+    /// Numbers by position.
+    Measure(Measure),
+    /// Summed products by channel and channel, for the channels in these segments.
+    Moments(Vec<Segment>),
+}
+
+/// Adds the nodes to a copy of `model`.
+pub(super) fn reductions(model: &ModelProto, taps: &Taps, wish: &Wish) -> Reductions {
+    let mut emit = Emitter::new(model);
+    let mut reductions = Reductions { model: model.clone(), wanted: Vec::new(), results: Vec::new() };
+    for (index, tap) in taps.taps.iter().enumerate() {
+        let mut put = |what: What, name: String| {
+            reductions.wanted.push(name);
+            reductions.results.push((index, what));
+        };
+        put(What::Shape, emit.shape(&tap.name));
+        let mut value = emit.float(&tap.name);
+        if let Some(zero) = &tap.zero {
+            let zero = match zero {
+                Zero::Number(number) => emit.number(*number as f32),
+                Zero::Activation(name) => emit.float(name),
+            };
+            value = emit.subtract(&value, &zero);
+        }
+        // A vector is one sample of one position each.
+        let (value, axis, rank) =
+            if tap.rank == 1 { (emit.reshape(&value, &[1, -1]), 1, 2) } else { (value, tap.axis, tap.rank) };
+        let others: Vec<usize> = (0..rank).filter(|other| *other != axis).collect();
+        for measure in &wish.measures {
+            let measured = if *measure == Measure::NonZero { emit.is_not_zero(&value) } else { value.clone() };
+            put(What::Measure(*measure), emit.reduce(measure.reduction(), &measured, &others));
+        }
+        if wish.moments {
+            let order: Vec<usize> = std::iter::once(axis).chain(others).collect();
+            let first = if axis == 0 { value } else { emit.transpose(&value, &order) };
+            let rows = emit.reshape(&first, &[i64::try_from(tap.extent).unwrap_or(i64::MAX), -1]);
+            for segments in views(taps, index) {
+                put(What::Moments(segments.to_vec()), moments(&mut emit, &rows, tap.extent, segments));
+            }
+        }
+    }
+    let graph = reductions.model.graph.get_or_insert_default();
+    graph.node.append(&mut emit.nodes);
+    reductions
+}
+
+/// The different sets of segments in which groups see a tap.
+fn views(taps: &Taps, tap: usize) -> BTreeSet<&[Segment]> {
+    let places = taps.groups.iter().flatten().filter(|place| place.tap == tap && !place.segments.is_empty());
+    places.map(|place| place.segments.as_slice()).collect()
+}
+
+/// X Xᵀ for the matrix X of channels by everything else; `rows` has the axis of the tap first and all others merged.
+fn moments(emit: &mut Emitter, rows: &str, extent: usize, segments: &[Segment]) -> String {
+    let long = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let mut total: Option<String> = None;
+    for segment in segments {
+        let is_whole = segment.start == 0 && segment.len() == extent;
+        let own = if is_whole {
+            rows.to_owned()
+        } else {
+            emit.slice(rows, 0, segment.start, segment.start.saturating_add(segment.len()))
+        };
+        let stack = emit.reshape(&own, &[long(segment.outer), long(segment.channels), -1]);
+        let transposed = emit.transpose(&stack, &[0, 2, 1]);
+        let products = emit.product(&stack, &transposed);
+        let products = emit.reduce(Reduction::Sum, &products, &[0]);
+        total = Some(match total {
+            None => products,
+            Some(total) => emit.add(&total, &products),
+        });
+    }
+    total.unwrap_or_default()
+}

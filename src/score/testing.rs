@@ -1,0 +1,67 @@
+//! What the tests of criteria share: a model of given weights, measured on given samples.
+#![allow(clippy::unwrap_used)]
+
+use super::CriterionRow;
+use crate::calibration::{Batch, Batches, Gathering, MEASURES, Measure, Shard, Statistics};
+use crate::engine::{Tract, inputs, value};
+use crate::proto::onnx::ModelProto;
+use crate::proto::tensor;
+use crate::prune::{Analysis, PruneConfig};
+use crate::{Result, text};
+
+/// A model and what was measured of it.
+pub(super) struct Measured {
+    model: ModelProto,
+    statistics: Statistics,
+}
+
+struct One(Batch);
+
+impl Batches for One {
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn samples(&self) -> usize {
+        self.0.samples.len()
+    }
+
+    fn batch(&self, _: usize) -> Result<Batch> {
+        Ok(self.0.clone())
+    }
+}
+
+/// Measures everything on one batch; `x` holds the values of the only input.
+pub(super) fn measured(text: &str, weights: &[(&str, &[f32])], x: &[f32]) -> Measured {
+    let mut model = text::parse(text).unwrap();
+    for (name, values) in weights {
+        let tensors = &mut model.graph.as_mut().unwrap().initializer;
+        let slot = tensors.iter_mut().find(|t| t.name() == *name).unwrap();
+        *slot = tensor::from_f32(name, &slot.dims.clone(), values);
+    }
+    let fact = inputs::input_shapes(&model, &Default::default()).unwrap().remove(0).remove(0);
+    let samples = (0..fact.shape[0]).collect();
+    let feeds = vec![(fact.name, value::from_vec(&fact.shape, x.to_vec()).unwrap().into())];
+    let statistics = {
+        let analysis = Analysis::of(&model, &[]).unwrap();
+        let taps = analysis.taps();
+        let measures: Vec<Measure> = MEASURES.iter().map(|(measure, _)| *measure).collect();
+        let mut statistics = Statistics::empty(&taps);
+        let batches = One(Batch { feeds, samples, filler: 0 });
+        Gathering::new(&model, &taps, &measures, true, &Tract)
+            .run(&batches, Shard::ALL, &mut statistics, &mut |_| Ok(()))
+            .unwrap();
+        statistics
+    };
+    Measured { model, statistics }
+}
+
+/// The scores of the first group that may shrink.
+pub(super) fn scores(measured: &Measured, row: &CriterionRow) -> Vec<f64> {
+    let analysis = Analysis::of(&measured.model, &[]).unwrap();
+    let config = PruneConfig { criterion: row.name.to_owned(), ..PruneConfig::default() };
+    let scores = analysis.score_with(&config, Some(&measured.statistics)).unwrap();
+    assert_eq!(analysis.score(&config).is_err(), row.needs_statistics);
+    let free = analysis.groups.iter().position(|g| g.lock.is_none()).unwrap();
+    scores[free].clone()
+}
