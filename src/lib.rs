@@ -15,6 +15,7 @@ pub mod ops;
 pub mod plan_file;
 pub mod proto;
 pub mod prune;
+pub mod repair;
 pub mod report;
 pub mod rewrite;
 pub mod score;

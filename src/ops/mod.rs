@@ -4,6 +4,7 @@
 //! graph and never touches weights. Anything without a row is opaque: all axes locked, with that reason.
 //! The laws for writing a rule are in README.md beside this file.
 
+pub mod affine;
 mod align;
 mod arithmetic;
 mod attention;
@@ -24,6 +25,7 @@ mod fused;
 mod fused_quantized;
 mod gather;
 mod integers;
+pub mod linear;
 mod matmul;
 mod norm;
 mod norm_domains;

@@ -1,0 +1,290 @@
+//! What a contraction with a constant weight is as a linear regression: which operand is data, how the weight is laid
+//! out, and which numbers of the data meet which weights in one position of the output.
+//!
+//! Spec: <https://onnx.ai/onnx/operators/> (Conv, ConvTranspose, Gemm, MatMul, LSTM, GRU, RNN). Invariants: every
+//! output position and group is `outputs` numbers that depend linearly on `inputs` numbers of the data; the weight has
+//! exactly `groups * inputs * outputs` elements.
+
+use crate::proto::onnx::NodeProto;
+
+/// A contraction seen as regression of `outputs` numbers on `inputs` numbers, `groups` times side by side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear {
+    /// The input slot of the data.
+    pub data: usize,
+    /// The input slot of the weight.
+    pub weight: usize,
+    /// The input slot where a bias stands or may stand, if the operator has one.
+    pub bias: Option<usize>,
+    /// How many groups do not see each other's data.
+    pub groups: usize,
+    /// Numbers of the data that one output of a group depends on.
+    pub inputs: usize,
+    /// Outputs per group and position.
+    pub outputs: usize,
+    /// Where the weight of a group, output and input lies.
+    pub layout: Layout,
+    /// How positions of the output find their data.
+    pub geometry: Geometry,
+    /// What the product is multiplied with (Gemm's alpha).
+    pub scale: f64,
+    /// What the bias is multiplied with (Gemm's beta).
+    pub bias_scale: f64,
+}
+
+/// The order of the elements of a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// group, output, input.
+    OutputsFirst,
+    /// input, output; one group.
+    InputsFirst,
+    /// group, channel, output, position in the kernel, of which there are so many.
+    Transposed(usize),
+}
+
+/// How positions of the output find their data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Geometry {
+    /// Rows of a matrix; the channels lie on these axes of data and output, counted from the end (1 = last).
+    Rows {
+        /// The axis of the data.
+        data: usize,
+        /// The axis of the output.
+        output: usize,
+    },
+    /// Windows of a convolution; channels lie on axis 1.
+    Window(Window),
+    /// Rows of a recurrence's input; the outputs are sums inside the cell, which no value shows.
+    Recurrent {
+        /// True if the axes of the input are batch, time, channel instead of time, batch, channel.
+        batch_first: bool,
+    },
+}
+
+/// The windows of a convolution, or of a transposed one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Extents of the kernel.
+    pub kernel: Vec<usize>,
+    /// Steps between windows.
+    pub strides: Vec<usize>,
+    /// Steps inside a window.
+    pub dilations: Vec<usize>,
+    /// How positions at the border are found.
+    pub padding: Padding,
+    /// True for a transposed convolution.
+    pub transposed: bool,
+}
+
+/// The padding of a convolution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Padding {
+    /// What is added before every axis.
+    Begin(Vec<usize>),
+    /// What the extents of input and output demand; true if the smaller half stands before the axis.
+    Same {
+        /// The smaller half comes first.
+        upper: bool,
+    },
+}
+
+impl Linear {
+    /// The regression that a node is, given the extents of all of its inputs that are constant. `None` if it is none
+    /// that is known here, or one whose weight is computed.
+    pub fn of(node: &NodeProto, constant: &dyn Fn(usize) -> Option<Vec<usize>>) -> Option<Self> {
+        if !matches!(node.domain(), "" | "ai.onnx") {
+            return None;
+        }
+        let rows = ROWS.iter().find(|(operator, _)| *operator == node.op_type())?;
+        (rows.1)(node, constant)
+    }
+
+    /// The position in the weight's data of what `output` of `group` takes from `input`.
+    pub fn offset(&self, group: usize, output: usize, input: usize) -> usize {
+        match self.layout {
+            Layout::OutputsFirst => (group * self.outputs + output) * self.inputs + input,
+            Layout::InputsFirst => input * self.outputs + output,
+            Layout::Transposed(kernel) => {
+                let (channel, place) = (input / kernel, input % kernel);
+                let channels = self.inputs / kernel;
+                ((group * channels + channel) * self.outputs + output) * kernel + place
+            }
+        }
+    }
+
+    /// How many outputs all groups have together.
+    pub fn all_outputs(&self) -> usize {
+        self.groups * self.outputs
+    }
+}
+
+type Constants<'a> = &'a dyn Fn(usize) -> Option<Vec<usize>>;
+type Describe = fn(&NodeProto, Constants<'_>) -> Option<Linear>;
+
+const ROWS: &[(&str, Describe)] = &[
+    ("Conv", |node, constant| window(node, constant, false)),
+    ("ConvTranspose", |node, constant| window(node, constant, true)),
+    ("GRU", recurrent),
+    ("Gemm", gemm),
+    ("LSTM", recurrent),
+    ("MatMul", matmul),
+    ("RNN", recurrent),
+];
+
+fn window(node: &NodeProto, constant: Constants<'_>, transposed: bool) -> Option<Linear> {
+    let dims = constant(1)?;
+    let (first, second, kernel) = (*dims.first()?, *dims.get(1)?, dims.get(2..)?.to_vec());
+    let groups = usize::try_from(integer(node, "group").unwrap_or(1)).ok().filter(|g| *g > 0)?;
+    let positions = kernel.iter().try_fold(1usize, |all, k| all.checked_mul(*k))?;
+    if positions == 0 || first == 0 || second == 0 || !first.is_multiple_of(groups) {
+        return None;
+    }
+    let list = |name: &str, default: usize| -> Option<Vec<usize>> {
+        match integers(node, name) {
+            [] => Some(vec![default; kernel.len()]),
+            given => given.iter().map(|v| usize::try_from(*v).ok()).collect(),
+        }
+    };
+    let strides = list("strides", 1)?;
+    let dilations = list("dilations", 1)?;
+    let padding = match (text(node, "auto_pad").as_slice(), integers(node, "output_shape")) {
+        (b"SAME_UPPER", _) => Padding::Same { upper: true },
+        (b"SAME_LOWER", _) => Padding::Same { upper: false },
+        (b"VALID", _) => Padding::Begin(vec![0; kernel.len()]),
+        (_, [_, ..]) if transposed => Padding::Same { upper: false },
+        _ => Padding::Begin(match integers(node, "pads") {
+            [] => vec![0; kernel.len()],
+            given => given.iter().take(kernel.len()).map(|v| usize::try_from(*v).ok()).collect::<Option<_>>()?,
+        }),
+    };
+    let fits = |list: &[usize]| list.len() == kernel.len() && !list.contains(&0);
+    if !fits(&strides) || !fits(&dilations) {
+        return None;
+    }
+    if matches!(&padding, Padding::Begin(begin) if begin.len() != kernel.len()) {
+        return None;
+    }
+    let (inputs, outputs, layout) = if transposed {
+        ((first / groups).checked_mul(positions)?, second, Layout::Transposed(positions))
+    } else {
+        (second.checked_mul(positions)?, first / groups, Layout::OutputsFirst)
+    };
+    Some(Linear {
+        data: 0,
+        weight: 1,
+        bias: Some(2),
+        groups,
+        inputs,
+        outputs,
+        layout,
+        geometry: Geometry::Window(Window { kernel, strides, dilations, padding, transposed }),
+        scale: 1.0,
+        bias_scale: 1.0,
+    })
+}
+
+fn gemm(node: &NodeProto, constant: Constants<'_>) -> Option<Linear> {
+    let &[first, second] = constant(1)?.as_slice() else { return None };
+    if constant(0).is_some() {
+        return None;
+    }
+    let transposed = integer(node, "transB").unwrap_or(0) != 0;
+    let (inputs, outputs) = if transposed { (second, first) } else { (first, second) };
+    let data = if integer(node, "transA").unwrap_or(0) != 0 { 2 } else { 1 };
+    let float = |name: &str| node.attribute.iter().find(|a| a.name() == name).map_or(1.0, |a| f64::from(a.f()));
+    let (scale, bias_scale) = (float("alpha"), float("beta"));
+    (scale != 0.0 && bias_scale != 0.0).then_some(())?;
+    Some(Linear {
+        data: 0,
+        weight: 1,
+        bias: Some(2),
+        groups: 1,
+        inputs,
+        outputs,
+        layout: if transposed { Layout::OutputsFirst } else { Layout::InputsFirst },
+        geometry: Geometry::Rows { data, output: 1 },
+        scale,
+        bias_scale,
+    })
+}
+
+fn matmul(_: &NodeProto, constant: Constants<'_>) -> Option<Linear> {
+    let plain = |data, weight, inputs, outputs, layout, axis| Linear {
+        data,
+        weight,
+        bias: None,
+        groups: 1,
+        inputs,
+        outputs,
+        layout,
+        geometry: Geometry::Rows { data: axis, output: axis },
+        scale: 1.0,
+        bias_scale: 1.0,
+    };
+    match (constant(0).as_deref(), constant(1).as_deref()) {
+        (None, Some(&[inputs, outputs])) => Some(plain(0, 1, inputs, outputs, Layout::InputsFirst, 1)),
+        (Some(&[outputs, inputs]), None) => Some(plain(1, 0, inputs, outputs, Layout::OutputsFirst, 2)),
+        _ => None,
+    }
+}
+
+fn recurrent(node: &NodeProto, constant: Constants<'_>) -> Option<Linear> {
+    let &[directions, gates, inputs] = constant(1)?.as_slice() else { return None };
+    Some(Linear {
+        data: 0,
+        weight: 1,
+        bias: Some(3),
+        groups: 1,
+        inputs,
+        outputs: directions.checked_mul(gates)?,
+        layout: Layout::OutputsFirst,
+        geometry: Geometry::Recurrent { batch_first: integer(node, "layout").unwrap_or(0) != 0 },
+        scale: 1.0,
+        bias_scale: 1.0,
+    })
+}
+
+fn integer(node: &NodeProto, name: &str) -> Option<i64> {
+    node.attribute.iter().find(|a| a.name() == name).map(|a| a.i())
+}
+
+fn integers<'n>(node: &'n NodeProto, name: &str) -> &'n [i64] {
+    node.attribute.iter().find(|a| a.name() == name).map_or(&[], |a| a.ints.as_slice())
+}
+
+fn text(node: &NodeProto, name: &str) -> Vec<u8> {
+    node.attribute.iter().find(|a| a.name() == name).map(|a| a.s().to_vec()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn offsets_follow_the_layouts() {
+        let node = |operator: &str, group: i64| NodeProto {
+            op_type: Some(operator.to_owned()),
+            attribute: vec![crate::proto::onnx::AttributeProto {
+                name: Some("group".to_owned()),
+                i: Some(group),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let of = |operator: &str, group, dims: &[usize]| {
+            let dims = dims.to_vec();
+            Linear::of(&node(operator, group), &move |slot| (slot == 1).then(|| dims.clone())).unwrap()
+        };
+        let conv = of("Conv", 2, &[6, 4, 3, 3]);
+        assert_eq!((conv.groups, conv.inputs, conv.outputs), (2, 36, 3));
+        assert_eq!(conv.offset(1, 2, 35), 6 * 36 - 1);
+        let transposed = of("ConvTranspose", 2, &[4, 3, 2, 2]);
+        assert_eq!((transposed.groups, transposed.inputs, transposed.outputs), (2, 8, 3));
+        // Group 1, channel 0 of it, output 2, position 3.
+        assert_eq!(transposed.offset(1, 2, 3), (2 * 3 + 2) * 4 + 3);
+        assert_eq!(of("MatMul", 1, &[5, 7]).offset(0, 6, 4), 34);
+        assert!(Linear::of(&node("MatMul", 1), &|_| None).is_none());
+    }
+}

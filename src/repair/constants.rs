@@ -1,0 +1,185 @@
+//! Constants of a model that are read and written while it is repaired.
+//!
+//! Invariants: a constant keeps its name, shape and element type; one that several nodes read is never changed under
+//! all of them: the node concerned gets a copy of its own. Every change is recorded with its size.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use half::{bf16, f16};
+
+use super::wiring::reads;
+use crate::proto::onnx::tensor_proto::DataType;
+use crate::proto::onnx::{ModelProto, TensorProto};
+use crate::proto::tensor;
+use crate::{Error, Result};
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Initializer(usize),
+    Node(usize, usize),
+}
+
+/// The constants of a model's main graph, and what was done to them.
+pub(super) struct Constants {
+    places: BTreeMap<String, Place>,
+    names: BTreeSet<String>,
+    /// The largest relative change of every constant that was changed.
+    pub(super) changed: BTreeMap<String, f64>,
+    /// New constants: biases, and copies for nodes that shared theirs.
+    pub(super) added: Vec<String>,
+}
+
+impl Constants {
+    pub(super) fn of(model: &ModelProto) -> Self {
+        let (mut places, mut names) = (BTreeMap::new(), BTreeSet::new());
+        if let Some(graph) = &model.graph {
+            for (index, tensor) in graph.initializer.iter().enumerate() {
+                places.insert(tensor.name().to_owned(), Place::Initializer(index));
+            }
+            names.extend(graph.input.iter().map(|i| i.name().to_owned()));
+            for (index, node) in graph.node.iter().enumerate() {
+                names.extend(node.output.iter().cloned().chain(reads(node)));
+                let attribute = node.attribute.iter().position(|a| a.t.is_some());
+                if let (true, Some(attribute), Some(output)) =
+                    (crate::graph::is_constant(node), attribute, node.output.first())
+                {
+                    places.insert(output.clone(), Place::Node(index, attribute));
+                }
+            }
+            names.extend(places.keys().cloned());
+        }
+        Self { places, names, changed: BTreeMap::new(), added: Vec::new() }
+    }
+
+    /// The constant of a name.
+    pub(super) fn get<'m>(&self, model: &'m ModelProto, name: &str) -> Option<&'m TensorProto> {
+        let graph = model.graph.as_ref()?;
+        match *self.places.get(name)? {
+            Place::Initializer(index) => graph.initializer.get(index),
+            Place::Node(index, attribute) => graph.node.get(index)?.attribute.get(attribute)?.t.as_ref(),
+        }
+    }
+
+    /// The extents of a constant.
+    pub(super) fn dims(&self, model: &ModelProto, name: &str) -> Option<Vec<usize>> {
+        self.get(model, name)?.dims.iter().map(|d| usize::try_from(*d).ok()).collect()
+    }
+
+    /// The numbers of a floating-point constant.
+    pub(super) fn numbers(&self, model: &ModelProto, name: &str) -> Option<Vec<f64>> {
+        numbers(self.get(model, name)?).ok()
+    }
+
+    /// Gives a constant other numbers.
+    ///
+    /// # Errors
+    /// A name that is no constant, numbers that do not fit its shape or type.
+    pub(super) fn set(&mut self, model: &mut ModelProto, name: &str, values: &[f64]) -> Result<()> {
+        let missing = || Error::input("there is no such constant").tensor(name);
+        let place = *self.places.get(name).ok_or_else(missing)?;
+        let graph = model.graph.as_mut().ok_or_else(missing)?;
+        let tensor = match place {
+            Place::Initializer(index) => graph.initializer.get_mut(index),
+            Place::Node(index, attribute) => {
+                graph.node.get_mut(index).and_then(|n| n.attribute.get_mut(attribute)).and_then(|a| a.t.as_mut())
+            }
+        }
+        .ok_or_else(missing)?;
+        let old = numbers(tensor)?;
+        let new = encode(tensor, values)?;
+        let now = numbers(&new)?;
+        *tensor = new;
+        let largest = old.iter().fold(0f64, |all, x| all.max(x.abs()));
+        let change = old.iter().zip(&now).fold(0f64, |all, (a, b)| all.max((a - b).abs()));
+        if change > 0.0 {
+            let relative = change / largest.max(f64::MIN_POSITIVE);
+            let entry = self.changed.entry(name.to_owned()).or_insert(0.0);
+            *entry = entry.max(relative);
+        }
+        Ok(())
+    }
+
+    /// Adds an initializer of this element type and gives its name, which is like `wish`.
+    ///
+    /// # Errors
+    /// Numbers that do not fit the shape or type.
+    pub(super) fn add(
+        &mut self,
+        model: &mut ModelProto,
+        wish: &str,
+        data_type: i32,
+        dims: &[i64],
+        values: &[f64],
+    ) -> Result<String> {
+        let mut name = wish.to_owned();
+        let mut number = 1u64;
+        while !self.names.insert(name.clone()) {
+            number += 1;
+            name = format!("{wish}_{number}");
+        }
+        let header = TensorProto {
+            name: Some(name.clone()),
+            data_type: Some(data_type),
+            dims: dims.to_vec(),
+            ..TensorProto::default()
+        };
+        let tensor = encode(&header, values)?;
+        let old_version = model.ir_version() < 4;
+        let graph = model.graph.as_mut().ok_or_else(|| Error::input("the model has no graph"))?;
+        if old_version {
+            // Before version 4, an initializer must be listed among the inputs.
+            graph.input.push(declaration(&tensor));
+        }
+        self.places.insert(name.clone(), Place::Initializer(graph.initializer.len()));
+        graph.initializer.push(tensor);
+        self.added.push(name.clone());
+        Ok(name)
+    }
+}
+
+fn declaration(tensor: &TensorProto) -> crate::proto::onnx::ValueInfoProto {
+    use crate::proto::onnx::tensor_shape_proto::{Dimension, dimension::Value};
+    use crate::proto::onnx::{TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
+    let extent = |n: &i64| Dimension { value: Some(Value::DimValue(*n)), ..Dimension::default() };
+    let shape = TensorShapeProto { dim: tensor.dims.iter().map(extent).collect() };
+    let kind = type_proto::Tensor { elem_type: tensor.data_type, shape: Some(shape) };
+    let r#type = TypeProto { value: Some(type_proto::Value::TensorType(kind)), ..TypeProto::default() };
+    ValueInfoProto { name: tensor.name.clone(), r#type: Some(r#type), ..ValueInfoProto::default() }
+}
+
+/// The numbers of a floating-point tensor, as exact as they are stored.
+pub(super) fn numbers(tensor: &TensorProto) -> Result<Vec<f64>> {
+    if tensor.data_type() == DataType::Double as i32 {
+        let raw = tensor::raw_bytes(tensor)?;
+        return Ok(raw.as_chunks::<8>().0.iter().map(|cell| f64::from_le_bytes(*cell)).collect());
+    }
+    Ok(tensor::to_f32(tensor)?.into_iter().map(f64::from).collect())
+}
+
+/// A tensor like `header` with other numbers.
+fn encode(header: &TensorProto, values: &[f64]) -> Result<TensorProto> {
+    if tensor::element_count(&header.dims)? != values.len() {
+        return Err(
+            Error::input(format!("{} numbers do not fit shape {:?}", values.len(), header.dims)).tensor(header.name())
+        );
+    }
+    let raw: Vec<u8> = match DataType::try_from(header.data_type()) {
+        Ok(DataType::Float) => values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect(),
+        Ok(DataType::Double) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        Ok(DataType::Float16) => values.iter().flat_map(|v| f16::from_f64(*v).to_le_bytes()).collect(),
+        Ok(DataType::Bfloat16) => values.iter().flat_map(|v| bf16::from_f64(*v).to_le_bytes()).collect(),
+        _ => return Err(Error::input("only floating-point constants are repaired").tensor(header.name())),
+    };
+    Ok(TensorProto {
+        name: header.name.clone(),
+        data_type: header.data_type,
+        dims: header.dims.clone(),
+        doc_string: header.doc_string.clone(),
+        metadata_props: header.metadata_props.clone(),
+        raw_data: Some(raw.into()),
+        // A data file stays one: the writer puts the data there again.
+        data_location: header.data_location,
+        external_data: header.external_data.clone(),
+        ..TensorProto::default()
+    })
+}

@@ -1,0 +1,221 @@
+//! Least squares: every contraction behind what was removed is refitted, one after the other, so that with what the
+//! repaired part before it delivers it comes as close as it can to what the dense model has in its place.
+//!
+//! Invariants: each fit sees only final weights before it; weights are drawn towards the old ones by the ridge.
+
+use std::collections::BTreeSet;
+
+use faer::Mat;
+use rayon::prelude::*;
+
+use super::RepairConfig;
+use super::constants::Constants;
+use super::frontier::Frontier;
+use super::moments::Moments;
+use super::plan::{Bias, Contraction, Left, Link, factors};
+use super::rows::{Channels, Gather, Numbers, output_axis};
+use super::targets::{Dense, Target, fits, targets};
+use super::wiring::Wiring;
+use crate::proto::onnx::ModelProto;
+use crate::{Error, Result};
+
+/// At least so many positions for every number that one output depends on.
+const ROWS_PER_INPUT: usize = 8;
+
+/// And at least so many altogether.
+const LEAST_ROWS: usize = 8192;
+
+/// The model under repair.
+pub(super) struct Work<'a> {
+    pub(super) model: &'a mut ModelProto,
+    pub(super) wiring: Wiring,
+    pub(super) constants: Constants,
+    pub(super) left: Vec<Left>,
+    pub(super) refitted: usize,
+}
+
+/// Refits `contractions` in their order.
+///
+/// # Errors
+/// A sample that cannot be read, a model that the engine does not run.
+pub(super) fn refit(
+    work: &mut Work<'_>,
+    dense: &Dense<'_>,
+    contractions: &[Contraction],
+    config: &RepairConfig,
+) -> Result<()> {
+    let batches = dense.batches.len().max(1);
+    let rows: Vec<usize> = contractions
+        .iter()
+        .map(|c| c.linear.inputs.saturating_mul(ROWS_PER_INPUT).max(LEAST_ROWS).div_ceil(batches))
+        .collect();
+    let all = targets(dense, contractions, &rows)?;
+    let mut frontier = Frontier::new(dense.engine, dense.batches, config.memory / 2);
+    for (index, (contraction, targets)) in contractions.iter().zip(all).enumerate() {
+        let later: BTreeSet<String> = contractions.iter().skip(index + 1).flat_map(wanted).collect();
+        let why = match targets {
+            Ok(targets) => one(work, &mut frontier, contraction, &targets, &later, config)?,
+            Err(why) => Some(why),
+        };
+        match why {
+            Some(why) => work.left.push(Left { node: contraction.label.clone(), why }),
+            None => work.refitted += 1,
+        }
+    }
+    Ok(())
+}
+
+/// The values of the pruned model that a fit needs: the data, and what is added to the output.
+fn wanted(contraction: &Contraction) -> Vec<String> {
+    let mut names = vec![contraction.data.clone()];
+    for link in &contraction.chain {
+        if let Link::Plus(other) = link
+            && !names.contains(other)
+        {
+            names.push(other.clone());
+        }
+    }
+    names
+}
+
+/// Refits one contraction; gives the reason if it is left alone.
+fn one(
+    work: &mut Work<'_>,
+    frontier: &mut Frontier<'_>,
+    contraction: &Contraction,
+    targets: &[Target],
+    later: &BTreeSet<String>,
+    config: &RepairConfig,
+) -> Result<Option<String>> {
+    let linear = &contraction.linear;
+    let need = linear.inputs.saturating_mul(linear.inputs).saturating_mul(linear.groups).saturating_mul(3 * 8);
+    if need > config.memory {
+        return Ok(Some(format!("the fit of {} inputs needs more memory than is allowed", linear.inputs)));
+    }
+    let mut moments: Vec<Moments> = (0..linear.groups).map(|_| Moments::new(linear.inputs, linear.outputs)).collect();
+    let names = wanted(contraction);
+    let links = links(work, contraction);
+    let mut why = None;
+    frontier.run(work.model, &work.wiring, &names, later, &mut |batch, values| {
+        if why.is_none()
+            && let Some(target) = targets.get(batch.index)
+            && let Err(error) = add(contraction, &links, target, &names, values, &mut moments)
+        {
+            why = Some(error.to_string());
+        }
+        Ok(())
+    })?;
+    if why.is_some() {
+        return Ok(why);
+    }
+    solve(work, contraction, &moments, config)
+}
+
+/// What lies between output and aim, with its numbers.
+enum Between {
+    Channels(Vec<(f64, f64)>),
+    Plus(String),
+}
+
+fn links(work: &Work<'_>, contraction: &Contraction) -> Vec<Between> {
+    let nodes = work.model.graph.as_ref().map_or(&[][..], |g| &g.node);
+    let link = |link: &Link| match link {
+        Link::Plus(other) => Some(Between::Plus(other.clone())),
+        Link::Affine(node, affine) => {
+            factors(work.model, &work.constants, nodes.get(*node)?, *affine, &contraction.linear).map(Between::Channels)
+        }
+    };
+    contraction.chain.iter().filter_map(link).collect()
+}
+
+/// Adds one batch to the moments.
+fn add(
+    contraction: &Contraction,
+    links: &[Between],
+    target: &Target,
+    names: &[String],
+    values: &[crate::engine::Value],
+    moments: &mut [Moments],
+) -> Result<()> {
+    let linear = &contraction.linear;
+    let missing = || Error::engine("the engine did not return what was asked for");
+    let data = Numbers::of(values.first().ok_or_else(missing)?)?;
+    let gather = Gather::new(linear, &data.shape, &target.shape)?;
+    if !fits(contraction, &gather, target) {
+        return Err(Error::input(format!("its output does not have the shape {:?} of what it aims at", target.shape)));
+    }
+    let outputs = linear.all_outputs();
+    let mut aims: Vec<f64> = target.numbers.iter().map(|x| f64::from(*x)).collect();
+    // Back from the aim to the output.
+    for link in links.iter().rev() {
+        match link {
+            Between::Channels(factors) => {
+                for row in aims.chunks_exact_mut(outputs.max(1)) {
+                    row.iter_mut().zip(factors).for_each(|(x, (factor, shift))| *x = (*x - shift) / factor);
+                }
+            }
+            Between::Plus(other) => {
+                let value = names.iter().position(|n| n == other).and_then(|i| values.get(i)).ok_or_else(missing)?;
+                let value = Numbers::of(value)?;
+                if value.shape != target.shape {
+                    return Err(Error::input("what is added to its output has another shape"));
+                }
+                let view = Channels::along(&value.shape, output_axis(linear, value.shape.len())?)?;
+                for (row, aims) in target.rows.iter().zip(aims.chunks_exact_mut(outputs.max(1))) {
+                    aims.iter_mut().zip(view.row(&value.data, *row)).for_each(|(x, other)| *x -= other);
+                }
+            }
+        }
+    }
+    let single = moments.len() == 1;
+    moments.par_iter_mut().enumerate().for_each(|(group, moments)| {
+        let inputs = gather.group(&data.data, group, &target.rows);
+        if single {
+            moments.add(&inputs, &aims, true);
+        } else {
+            let own = group * linear.outputs..(group + 1) * linear.outputs;
+            let aims: Vec<f64> =
+                aims.chunks_exact(outputs).filter_map(|row| row.get(own.clone())).flatten().copied().collect();
+            moments.add(&inputs, &aims, false);
+        }
+    });
+    Ok(())
+}
+
+/// Solves and writes the new weights and bias.
+fn solve(
+    work: &mut Work<'_>,
+    contraction: &Contraction,
+    moments: &[Moments],
+    config: &RepairConfig,
+) -> Result<Option<String>> {
+    let linear = &contraction.linear;
+    let Some(mut weights) = work.constants.numbers(work.model, &contraction.weight) else {
+        return Ok(Some("its weight cannot be read".to_owned()));
+    };
+    let with_bias = contraction.bias != Bias::Nowhere;
+    let fit = |(group, moments): (usize, &Moments)| {
+        let old = Mat::from_fn(linear.inputs, linear.outputs, |input, output| {
+            weights.get(linear.offset(group, output, input)).copied().unwrap_or(0.0) * linear.scale
+        });
+        moments.solve(&old, config.lambda, with_bias)
+    };
+    let fits: Option<Vec<_>> = moments.par_iter().enumerate().map(fit).collect();
+    let Some(fits) = fits else {
+        return Ok(Some("its data or targets are not finite, or cannot be fitted".to_owned()));
+    };
+    let mut bias = Vec::with_capacity(linear.all_outputs());
+    for (group, fit) in fits.into_iter().enumerate() {
+        for output in 0..linear.outputs {
+            for input in 0..linear.inputs {
+                if let Some(weight) = weights.get_mut(linear.offset(group, output, input)) {
+                    *weight = fit.weights[(input, output)] / linear.scale;
+                }
+            }
+        }
+        bias.extend(fit.bias);
+    }
+    work.constants.set(work.model, &contraction.weight, &weights)?;
+    super::bias::put(work, contraction, &bias)?;
+    Ok(None)
+}

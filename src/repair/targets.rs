@@ -1,0 +1,103 @@
+//! Targets: what the dense model has in sampled positions where the pruned one is fitted.
+//!
+//! Invariants: positions depend on seed, contraction and batch alone; only kept channels are read.
+
+use std::collections::BTreeSet;
+
+use super::frontier::{BatchFacts, Frontier};
+use super::plan::Contraction;
+use super::rows::{Channels, Gather, Numbers, choose, output_axis};
+use super::wiring::Wiring;
+use crate::Result;
+use crate::calibration::Batches;
+use crate::engine::{Engine, Value};
+use crate::kept::{Kept, KeptAxes};
+use crate::ops::linear::Geometry;
+use crate::proto::onnx::ModelProto;
+
+/// The targets of one contraction in one batch.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Target {
+    /// The shape of the value that it aims at, in the pruned model.
+    pub(super) shape: Vec<usize>,
+    /// The positions.
+    pub(super) rows: Vec<usize>,
+    /// The numbers: rows x all outputs.
+    pub(super) numbers: Vec<f32>,
+}
+
+/// The targets of one contraction, batch by batch, or why there are none.
+pub(super) type Targets = std::result::Result<Vec<Target>, String>;
+
+/// What the targets are taken from.
+pub(super) struct Dense<'a> {
+    pub(super) model: &'a ModelProto,
+    pub(super) wiring: &'a Wiring,
+    pub(super) kept: &'a Kept,
+    pub(super) engine: &'a dyn Engine,
+    pub(super) batches: &'a dyn Batches,
+    pub(super) seed: u64,
+}
+
+/// Runs the dense model once for all these contractions.
+///
+/// # Errors
+/// A sample that cannot be read, a model that the engine does not run.
+pub(super) fn targets(dense: &Dense<'_>, contractions: &[Contraction], rows: &[usize]) -> Result<Vec<Targets>> {
+    let mut found: Vec<Targets> = contractions.iter().map(|_| Ok(Vec::new())).collect();
+    let names: BTreeSet<String> = contractions.iter().map(|c| c.aim.clone()).collect();
+    let names: Vec<String> = names.into_iter().collect();
+    let mut frontier = Frontier::new(dense.engine, dense.batches, 0);
+    frontier.run(dense.model, dense.wiring, &names, &BTreeSet::new(), &mut |batch, values| {
+        for ((contraction, rows), found) in contractions.iter().zip(rows).zip(&mut found) {
+            let Some(value) = names.iter().position(|n| *n == contraction.aim).and_then(|i| values.get(i)) else {
+                continue;
+            };
+            if let Ok(list) = found {
+                match target(dense, contraction, value, batch, *rows) {
+                    Ok(target) => list.push(target),
+                    Err(error) => *found = Err(error.to_string()),
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn target(
+    dense: &Dense<'_>,
+    contraction: &Contraction,
+    value: &Value,
+    batch: BatchFacts,
+    rows: usize,
+) -> Result<Target> {
+    let value = match dense.kept.activations.get(&contraction.aim) {
+        Some(axes) => Numbers::of(&select(value, axes)?)?,
+        None => Numbers::of(value)?,
+    };
+    let view = Channels::along(&value.shape, output_axis(&contraction.linear, value.shape.len())?)?;
+    let rows = choose(view.rows(), rows, batch, dense.seed ^ contraction.node as u64);
+    let numbers = rows.iter().flat_map(|row| view.row(&value.data, *row)).map(|x| x as f32).collect();
+    Ok(Target { shape: value.shape, rows, numbers })
+}
+
+fn select(value: &Value, axes: &KeptAxes) -> Result<Value> {
+    let mut value = value.clone();
+    for (axis, kept) in axes.iter().enumerate() {
+        if let Some(kept) = kept {
+            let kept: Vec<usize> = kept.iter().map(|i| *i as usize).collect();
+            value = value.select(axis, &kept)?;
+        }
+    }
+    Ok(value)
+}
+
+/// True if positions of the aim are those of the data.
+pub(super) fn fits(contraction: &Contraction, gather: &Gather<'_>, target: &Target) -> bool {
+    match contraction.linear.geometry {
+        Geometry::Recurrent { .. } => true,
+        _ => Channels::along(&target.shape, output_axis(&contraction.linear, target.shape.len()).unwrap_or(0))
+            .is_ok_and(|view| view.rows() == gather.rows() && view.channels == contraction.linear.all_outputs()),
+    }
+}

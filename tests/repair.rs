@@ -1,0 +1,172 @@
+//! Repair of pruned models from samples, on models small enough to know the answer.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+use std::collections::BTreeMap;
+
+use onnx_mtprune::calibration::{Batch, Batches};
+use onnx_mtprune::engine::samples::random_feeds;
+use onnx_mtprune::engine::{ElementType, Feeds, InputFact, Tract, run_once};
+use onnx_mtprune::kept::Kept;
+use onnx_mtprune::proto::onnx::ModelProto;
+use onnx_mtprune::prune::{Analysis, PruneConfig};
+use onnx_mtprune::repair::{Method, RepairConfig, Repaired, repair};
+use onnx_mtprune::{Result, text};
+
+/// Random batches of one input `x`.
+struct Random(Vec<Feeds>, usize);
+
+impl Random {
+    fn new(shape: &[usize], count: usize) -> Self {
+        let fact = InputFact { name: "x".to_owned(), element: ElementType::Float, shape: shape.to_vec() };
+        let feeds = (0..count).map(|seed| random_feeds(std::slice::from_ref(&fact), seed as u64).unwrap()).collect();
+        Self(feeds, shape[0])
+    }
+}
+
+impl Batches for Random {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn samples(&self) -> usize {
+        self.0.len() * self.1
+    }
+
+    fn batch(&self, index: usize) -> Result<Batch> {
+        let samples = (0..self.1).map(|i| index * self.1 + i).collect();
+        Ok(Batch { feeds: self.0[index].clone(), samples, filler: 0 })
+    }
+}
+
+struct Case {
+    original: ModelProto,
+    pruned: ModelProto,
+    kept: Kept,
+    batches: Random,
+}
+
+impl Case {
+    /// Prunes by half what is not protected; `edit` may change the original first.
+    fn new(model: &str, shape: &[usize], edit: impl Fn(&mut ModelProto)) -> Self {
+        let mut original = text::parse(model).unwrap();
+        edit(&mut original);
+        let analysis = Analysis::of(&original, &[]).unwrap();
+        let config = PruneConfig { ratio: 0.5, ..PruneConfig::default() };
+        let rewritten = analysis.apply(&analysis.plan(&config).unwrap()).unwrap();
+        assert!(!rewritten.kept.is_empty(), "nothing is pruned");
+        let pruned = rewritten.output.materialise().unwrap();
+        drop(analysis);
+        Self { pruned, kept: rewritten.kept, original, batches: Random::new(shape, 24) }
+    }
+
+    fn repair(&self, lambda: f64) -> Repaired {
+        let config = RepairConfig { method: Method::LeastSquares, lambda, ..RepairConfig::default() };
+        let repaired = repair(&self.original, self.pruned.clone(), &self.kept, &Tract, &self.batches, &config).unwrap();
+        println!("{:?} {:?} left {:?}", repaired.changed, repaired.added, repaired.left);
+        repaired
+    }
+
+    /// The relative difference of the outputs on samples that were not fitted.
+    fn error(&self, model: &ModelProto) -> f64 {
+        let fresh = self.batches.0[0][0].1.shape().to_vec();
+        let fact = InputFact { name: "x".to_owned(), element: ElementType::Float, shape: fresh };
+        let feeds = random_feeds(&[fact], 4711).unwrap();
+        let outputs: Vec<String> =
+            self.original.graph.as_ref().unwrap().output.iter().map(|o| o.name().to_owned()).collect();
+        let dense = run_once(&Tract, &self.original, &feeds, &outputs).unwrap();
+        let found = run_once(&Tract, model, &feeds, &outputs).unwrap();
+        let (mut difference, mut size) = (0.0, 0.0);
+        for (a, b) in dense.iter().zip(&found) {
+            for (a, b) in a.to_f64().iter().zip(b.to_f64()) {
+                difference += (a - b).powi(2);
+                size += a.powi(2);
+            }
+        }
+        (difference / size).sqrt()
+    }
+}
+
+fn floats(model: &ModelProto) -> BTreeMap<String, Vec<f32>> {
+    let graph = model.graph.as_ref().unwrap();
+    graph
+        .initializer
+        .iter()
+        .filter_map(|t| Some((t.name().to_owned(), onnx_mtprune::proto::tensor::to_f32(t).ok()?)))
+        .collect()
+}
+
+/// Makes the output channels `from` of a weight (and bias) copies of the others, scaled, so that they can be removed
+/// without loss: channel 2i+1 = factor * channel 2i.
+fn depend(model: &mut ModelProto, names: &[&str], factor: f32) {
+    let graph = model.graph.as_mut().unwrap();
+    for tensor in graph.initializer.iter_mut().filter(|t| names.contains(&t.name())) {
+        let mut values = onnx_mtprune::proto::tensor::to_f32(tensor).unwrap();
+        let row = values.len() / usize::try_from(tensor.dims[0]).unwrap();
+        for pair in values.chunks_exact_mut(2 * row) {
+            let (first, second) = pair.split_at_mut(row);
+            first.iter().zip(second).for_each(|(a, b)| *b = a * factor);
+        }
+        *tensor = onnx_mtprune::proto::tensor::from_f32(tensor.name(), &tensor.dims, &values);
+    }
+}
+
+const CONVOLUTIONS: &str = "in x [4,3,10,9]
+    a = Conv(x, w0[8,3,3,3], b0[8], pads=[1,1,1,1])
+    b = Relu(a)
+    y = Conv(b, w1[5,8,3,3], b1[5], pads=[1,0,1,1], strides=[2,1])
+    out y";
+
+#[test]
+fn what_depends_on_the_rest_is_restored_exactly() {
+    for model in [
+        CONVOLUTIONS.to_owned(),
+        CONVOLUTIONS.replace("b1[5], ", ""),
+        CONVOLUTIONS
+            .replace("pads=[1,0,1,1], strides=[2,1]", "auto_pad=\"SAME_UPPER\", strides=[2,2], dilations=[1,1]"),
+        CONVOLUTIONS
+            .replace("w1[5,8,3,3], b1[5], pads=[1,0,1,1], strides=[2,1]", "w1[5,8,3,3], b1[5], dilations=[2,2]"),
+    ] {
+        // Positive factors pass a Relu.
+        let case = Case::new(&model, &[4, 3, 10, 9], |m| depend(m, &["w0", "b0"], 0.5));
+        let before = case.error(&case.pruned);
+        let repaired = case.repair(1e-9);
+        let after = case.error(&repaired.model);
+        println!("{before:.3} -> {after:.2e}");
+        assert!(before > 0.05 && after < 1e-5, "{before} {after}");
+        assert_eq!((repaired.refitted, repaired.left.len()), (1, 0));
+    }
+}
+
+#[test]
+fn an_infinite_ridge_leaves_the_weights() {
+    let case = Case::new(CONVOLUTIONS, &[4, 3, 10, 9], |_| ());
+    for lambda in [1e14, f64::INFINITY] {
+        let repaired = case.repair(lambda);
+        assert_eq!(floats(&repaired.model)["w1"], floats(&case.pruned)["w1"]);
+        assert_eq!(repaired.changed.keys().collect::<Vec<_>>(), ["b1"]);
+    }
+}
+
+#[test]
+fn without_removed_channels_nothing_changes() {
+    let original = text::parse(CONVOLUTIONS).unwrap();
+    let batches = Random::new(&[4, 3, 10, 9], 4);
+    let config = RepairConfig::default();
+    let repaired = repair(&original, original.clone(), &Kept::default(), &Tract, &batches, &config).unwrap();
+    assert_eq!(repaired.model, original);
+}
+
+#[test]
+fn only_the_constants_named_differ() {
+    let case = Case::new(CONVOLUTIONS, &[4, 3, 10, 9], |_| ());
+    let repaired = case.repair(1e-2);
+    let mut undone = repaired.model.clone();
+    for (tensor, old) in
+        undone.graph.as_mut().unwrap().initializer.iter_mut().zip(&case.pruned.graph.as_ref().unwrap().initializer)
+    {
+        assert_eq!(repaired.changed.contains_key(tensor.name()), tensor != old, "{}", tensor.name());
+        *tensor = old.clone();
+    }
+    assert_eq!(undone, case.pruned);
+    assert!(case.error(&repaired.model) < 0.8 * case.error(&case.pruned));
+}
