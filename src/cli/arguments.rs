@@ -47,13 +47,15 @@ pub(crate) struct Arguments {
     tasks: TaskArguments,
     #[command(flatten)]
     check: CheckArguments,
+    #[command(flatten)]
+    calibration: CalibrationArguments,
 }
 
 impl Arguments {
     /// The subcommand or else the arguments of pruning; neither only if the parser let nothing through.
     pub(crate) fn split(self) -> (Option<Command>, Option<PruneArguments>) {
-        let Self { command, prune, tasks, check } = self;
-        (command, prune.map(|prune| PruneArguments { tasks, check, ..prune }))
+        let Self { command, prune, tasks, check, calibration } = self;
+        (command, prune.map(|prune| PruneArguments { tasks, check, calibration, ..prune }))
     }
 }
 
@@ -119,6 +121,8 @@ pub(crate) struct PruneArguments {
     pub(crate) tasks: TaskArguments,
     #[arg(skip)]
     pub(crate) check: CheckArguments,
+    #[arg(skip)]
+    pub(crate) calibration: CalibrationArguments,
     /// Write without verifying
     #[arg(long, help_heading = "Verification", conflicts_with_all = ["require_verify", "samples", "tolerance"])]
     pub(crate) no_verify: bool,
@@ -223,4 +227,34 @@ pub(crate) struct CheckArguments {
     /// The seed of everything random: inputs that are fed, the criterion `random`
     #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true, help_heading = "Verification")]
     pub(crate) seed: u64,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct CalibrationArguments {
+    /// Real samples: an .npz, .npy or .safetensors file with one array per graph input (the first axis counts samples),
+    /// a folder of those, of pictures, or of test_data_set_*. What remains is then repaired, and fidelity is measured
+    #[arg(long, value_name = "PATH", help_heading = "Calibration")]
+    pub(crate) calibration: Option<PathBuf>,
+    /// How many samples run at a time, where the model leaves that open
+    #[arg(long, value_name = "N", default_value = "32", value_parser = values::positive, help_heading = "Calibration")]
+    pub(crate) batch_size: usize,
+    /// Use at most N samples, picked by the seed
+    #[arg(long, value_name = "N", value_parser = values::positive, requires = "calibration", help_heading = "Calibration")]
+    pub(crate) max_samples: Option<usize>,
+    /// How remaining weights are repaired, so that layers give again what they gave before [default: least-squares]
+    #[arg(long, value_name = "METHOD", value_parser = values::repairs(), requires = "calibration", help_heading = "Calibration")]
+    pub(crate) repair: Option<String>,
+    /// How strongly least squares draws weights towards the old ones, in parts of the mean variance of the inputs
+    /// [default: 0.01]
+    #[arg(long, value_name = "X", value_parser = values::tolerance, requires = "calibration", allow_negative_numbers = true, help_heading = "Calibration")]
+    pub(crate) lambda: Option<f64>,
+    /// How many GB values and moments may take [default: 4]
+    #[arg(long, value_name = "GB", value_parser = values::tolerance, requires = "calibration", allow_negative_numbers = true, help_heading = "Calibration")]
+    pub(crate) memory: Option<f64>,
+    /// Labels of the samples, by task or output
+    #[arg(long, value_name = "FILE", requires = "calibration", help_heading = "Calibration")]
+    pub(crate) labels: Option<PathBuf>,
+    /// What the labels judge a task by; may be repeated
+    #[arg(long, value_name = "TASK=METRIC", value_parser = values::task_metric, requires = "labels", help_heading = "Calibration")]
+    pub(crate) metric: Vec<(String, String)>,
 }

@@ -5,15 +5,17 @@
 use std::path::Path;
 
 use onnx_mtprune::allocate::{Plan, Rounding};
+use onnx_mtprune::engine::Tract;
 use onnx_mtprune::functions;
 use onnx_mtprune::plan_file::PlanFile;
-use onnx_mtprune::proto::{self, ModelFile, WriteOptions};
+use onnx_mtprune::proto::{self, ModelFile, Output, WriteOptions};
 use onnx_mtprune::prune::{self, Analysis, PruneConfig};
-use onnx_mtprune::report::{FileRow, Options, Report, Run, Verification, text, words};
+use onnx_mtprune::report::{Calibration, FileRow, Options, Report, Run, Verification, text, words};
 use onnx_mtprune::rewrite::Rewritten;
 use onnx_mtprune::{Error, Result};
 
 use super::arguments::PruneArguments;
+use super::calibration::Samples;
 use super::console::Console;
 use super::files::{self, Staged, Written};
 use super::verify;
@@ -35,6 +37,7 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let mut analysis = console.stage("analyse", || Analysis::of_inlined(&inlined, &options))?;
     analysis.pages = file.pages.clone();
     let config = config(arguments);
+    let samples = Samples::open(&arguments.calibration, &file.model, &analysis.graph, &analysis.tasks, config.seed)?;
     let plan = match &planned {
         Some(planned) => console.stage("plan", || planned.plan(&analysis.groups))?,
         None => {
@@ -45,8 +48,12 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     if config.ratio > 0.0 && plan.kept.iter().all(Option::is_none) {
         console.warn("no channel was removed; `inspect` shows what keeps them");
     }
-    let rewritten = console.stage("rewrite", || analysis.apply(&plan))?;
-    let (verification, length) = verified(arguments, &file, &rewritten, &mut console)?;
+    let mut rewritten = console.stage("rewrite", || analysis.apply(&plan))?;
+    let (verification, mut length) = verified(arguments, &file, &rewritten, &mut console)?;
+    let calibration = match &samples {
+        Some(samples) => Some(repair(samples, &file, &mut rewritten, &mut length, &mut console)?),
+        None => None,
+    };
 
     let mut plan_out = arguments.plan_out.as_deref().map(Staged::new).transpose()?;
     let mut report_out = arguments.report.as_deref().map(Staged::new).transpose()?;
@@ -68,7 +75,7 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
         written: !arguments.dry_run,
         options: Options::new(&config, arguments.plan.as_ref().map(|p| p.display().to_string()), approximate),
         verification,
-        calibration: None,
+        calibration,
         stages: console.stages(),
     })?;
     if let Some(staged) = plan_out {
@@ -82,6 +89,28 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
         console.print(&details(&analysis, &plan))?;
     }
     console.print(&text(&report, console.width()))
+}
+
+/// Repairs what remains, which replaces the weights of the output, and measures what became of every task.
+fn repair(
+    samples: &Samples,
+    file: &ModelFile,
+    rewritten: &mut Rewritten,
+    length: &mut Option<u64>,
+    console: &mut Console,
+) -> Result<Calibration> {
+    let engine = Tract;
+    let repaired = console.stage("repair", || samples.repaired(&file.model, rewritten, &engine))?;
+    let model = match &repaired {
+        Some(repaired) => repaired.model.clone(),
+        None => rewritten.output.materialise()?,
+    };
+    let report = console.stage("measure", || samples.report(&file.model, &model, repaired.as_ref(), &engine))?;
+    if repaired.is_some() {
+        *length = length.and(u64::try_from(prost::Message::encoded_len(&model)).ok());
+        rewritten.output = Output { model, ..Output::default() };
+    }
+    Ok(report)
 }
 
 /// Verifies unless that is switched off; also gives the length of the model in memory, which stands for that of the
@@ -118,7 +147,8 @@ fn verified(
 }
 
 fn inputs(arguments: &PruneArguments) -> Vec<&Path> {
-    let others = [&arguments.plan, &arguments.check.samples];
+    let own = &arguments.calibration;
+    let others = [&arguments.plan, &arguments.check.samples, &own.calibration, &own.labels];
     std::iter::once(arguments.input.as_path()).chain(others.into_iter().flatten().map(|p| p.as_path())).collect()
 }
 

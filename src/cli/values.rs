@@ -2,6 +2,8 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use onnx_mtprune::allocate::Choice;
+use onnx_mtprune::fidelity;
+use onnx_mtprune::repair::METHODS;
 use onnx_mtprune::score::CRITERIA;
 
 /// `NAME=OUTPUT[,OUTPUT]…`.
@@ -38,6 +40,18 @@ pub(crate) fn criteria() -> PossibleValuesParser {
 /// What becomes of a part of attention products.
 pub(crate) fn choices() -> impl TypedValueParser<Value = Choice> {
     PossibleValuesParser::new(["keep", "prune"]).map(|text| if text == "keep" { Choice::Keep } else { Choice::Prune })
+}
+
+/// The names of the ways to repair.
+pub(crate) fn repairs() -> PossibleValuesParser {
+    PossibleValuesParser::new(METHODS.iter().map(|(name, _)| PossibleValue::new(name)))
+}
+
+/// A task and its metric.
+pub(crate) fn task_metric(text: &str) -> Result<(String, String), String> {
+    let (task, metric) = text.rsplit_once('=').ok_or_else(|| "write it as TASK=METRIC".to_owned())?;
+    let metric = fidelity::metric(metric).map_err(|e| e.to_string())?;
+    Ok((task.to_owned(), metric.name.to_owned()))
 }
 
 /// A task: its name before the first `=`, then outputs with commas between them.

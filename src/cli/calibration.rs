@@ -1,0 +1,161 @@
+//! Real samples on the command line: which of them fit, which judge, and what became of every task.
+//!
+//! Invariant: what judges is never fitted to, unless there are too few samples for both; then the report says 0.
+
+use std::sync::Arc;
+
+use onnx_mtprune::calibration::batching::{Feeder, FeederOptions};
+use onnx_mtprune::calibration::source::{self, SourceOptions};
+use onnx_mtprune::calibration::{Batches, Source};
+use onnx_mtprune::engine::samples::load_npz;
+use onnx_mtprune::engine::{Engine, Value};
+use onnx_mtprune::fidelity::{self, Judged};
+use onnx_mtprune::graph::Graph;
+use onnx_mtprune::proto::onnx::ModelProto;
+use onnx_mtprune::repair::{self, Method, RepairConfig, Repaired};
+use onnx_mtprune::report::{Calibration, FidelityRow, RepairRow};
+use onnx_mtprune::rewrite::Rewritten;
+use onnx_mtprune::tasks::Tasks;
+use onnx_mtprune::{Error, Result};
+
+use super::arguments::CalibrationArguments;
+
+/// With fewer samples than this all of them serve for everything.
+const ENOUGH_TO_DIVIDE: usize = 5;
+
+/// Every fifth sample judges, but no more than this.
+const MOST_HELD_OUT: usize = 512;
+
+/// The samples of a run.
+pub(super) struct Samples {
+    /// What scores and repair are worked out from.
+    pub(super) fit: Feeder,
+    /// What fidelity is measured on.
+    judge: Feeder,
+    held_out: usize,
+    tasks: Vec<Judged>,
+    config: RepairConfig,
+}
+
+impl Samples {
+    /// Opens what was asked for; none without `--calibration`.
+    ///
+    /// # Errors
+    /// Data that cannot be read or does not fit the model; labels or metrics that name no task.
+    pub(super) fn open(
+        arguments: &CalibrationArguments,
+        model: &ModelProto,
+        graph: &Graph,
+        tasks: &Tasks,
+        seed: u64,
+    ) -> Result<Option<Self>> {
+        let Some(path) = &arguments.calibration else { return Ok(None) };
+        let options = SourceOptions::new(std::env::temp_dir());
+        let source: Arc<dyn Source> = Arc::from(source::open(path, model, &options)?);
+        let total = arguments.max_samples.map_or(source.len(), |most| most.min(source.len()));
+        let held_out = if total < ENOUGH_TO_DIVIDE { 0 } else { (total / 5).clamp(1, MOST_HELD_OUT) };
+        let feeder = |skip: usize, count: usize| {
+            let options = FeederOptions {
+                batch_size: arguments.batch_size,
+                skip,
+                max_samples: Some(count),
+                shuffle: Some(seed),
+                ..FeederOptions::default()
+            };
+            Feeder::new(Arc::clone(&source), model, &options)
+        };
+        let fit = feeder(0, total - held_out)?;
+        let judge = if held_out == 0 { feeder(0, total)? } else { feeder(total - held_out, held_out)? };
+        let method = match &arguments.repair {
+            Some(name) => repair::method(name)?,
+            None => Method::LeastSquares,
+        };
+        let gigabytes = arguments.memory.unwrap_or(4.0);
+        let config = RepairConfig {
+            method,
+            lambda: arguments.lambda.unwrap_or(RepairConfig::default().lambda),
+            memory: (gigabytes * 1e9) as usize,
+            seed,
+        };
+        Ok(Some(Self { fit, judge, held_out, tasks: judged(arguments, graph, tasks)?, config }))
+    }
+
+    /// Repairs the pruned model.
+    ///
+    /// # Errors
+    /// Samples that cannot be read, a model that the engine does not run.
+    pub(super) fn repaired(
+        &self,
+        original: &ModelProto,
+        rewritten: &Rewritten,
+        engine: &dyn Engine,
+    ) -> Result<Option<Repaired>> {
+        if self.config.method == Method::None {
+            return Ok(None);
+        }
+        let pruned = rewritten.output.materialise()?;
+        repair::repair(original, pruned, &rewritten.kept, engine, &self.fit, &self.config).map(Some)
+    }
+
+    /// What to report.
+    ///
+    /// # Errors
+    /// As [`Samples::repaired`].
+    pub(super) fn report(
+        &self,
+        original: &ModelProto,
+        pruned: &ModelProto,
+        repaired: Option<&Repaired>,
+        engine: &dyn Engine,
+    ) -> Result<Calibration> {
+        let fidelity = fidelity::measure(original, pruned, engine, &self.judge, &self.tasks)?;
+        let name =
+            repair::METHODS.iter().find(|(_, method)| *method == self.config.method).map_or("", |(name, _)| name);
+        Ok(Calibration {
+            engine: engine.name().to_owned(),
+            samples: self.fit.samples(),
+            held_out: self.held_out,
+            repair: repaired.map(|repaired| RepairRow {
+                method: name.to_owned(),
+                changed: repaired.changed.iter().map(|(name, change)| (name.clone(), *change)).collect(),
+                left: repaired.left.iter().map(|left| (left.node.clone(), left.why.clone())).collect(),
+            }),
+            fidelity: fidelity.iter().map(FidelityRow::from).collect(),
+        })
+    }
+}
+
+/// The tasks with their metrics and labels.
+fn judged(arguments: &CalibrationArguments, graph: &Graph, tasks: &Tasks) -> Result<Vec<Judged>> {
+    let labels = match &arguments.labels {
+        Some(path) => load_npz(path)?.arrays().clone(),
+        None => Default::default(),
+    };
+    let mut metrics: Vec<(&str, &str)> = arguments.metric.iter().map(|(t, m)| (t.as_str(), m.as_str())).collect();
+    let mut judged = Vec::new();
+    for task in &tasks.tasks {
+        let outputs: Vec<String> = task.outputs.iter().map(|o| graph.value(*o).name.to_owned()).collect();
+        let place = metrics.iter().position(|(name, _)| *name == task.name);
+        let metric = match place.map(|place| metrics.remove(place)) {
+            None => None,
+            Some((_, name)) => {
+                let found = fidelity::labels_of(&labels, &task.name, &outputs).cloned();
+                let labels: Value = found.ok_or_else(|| {
+                    let known: Vec<&String> = labels.keys().collect();
+                    Error::input(format!("there are no labels for the task, only {known:?}"))
+                        .tensor(&task.name)
+                        .help("name the arrays of --labels after tasks or outputs")
+                })?;
+                Some((fidelity::metric(name)?, labels))
+            }
+        };
+        judged.push(Judged { task: task.name.clone(), outputs, metric });
+    }
+    match metrics.first() {
+        None => Ok(judged),
+        Some((name, _)) => {
+            let known: Vec<&str> = tasks.tasks.iter().map(|t| t.name.as_str()).collect();
+            Err(Error::input(format!("--metric names no task `{name}`")).help(format!("the tasks are {known:?}")))
+        }
+    }
+}
