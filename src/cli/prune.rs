@@ -11,6 +11,7 @@ use onnx_mtprune::proto::{self, ModelFile, WriteOptions};
 use onnx_mtprune::prune::{self, Analysis, PruneConfig};
 use onnx_mtprune::report::{FileRow, Options, Report, Run, Verification, text, words};
 use onnx_mtprune::rewrite::Rewritten;
+use onnx_mtprune::verify as judge;
 use onnx_mtprune::{Error, Result};
 
 use super::arguments::PruneArguments;
@@ -101,7 +102,9 @@ fn verified(
         return Ok((Verification::switched_off(), length));
     }
     let options = verify::options(&arguments.check, rewritten.altered.clone(), rewritten.approximated.clone())?;
-    let verdict = console.stage("verify", || verify::judge(&file.model, &pruned, &rewritten.kept, &options))?;
+    let engine = verify::engine(&arguments.check)?;
+    let verdict =
+        console.stage("verify", || judge::verify(&file.model, &pruned, &rewritten.kept, engine.as_ref(), &options))?;
     if let Some(error) = verify::failure(&verdict) {
         return Err(
             error.help("nothing was written; report this as a bug with the model, --no-verify writes it anyway")
@@ -114,7 +117,7 @@ fn verified(
         }
         console.warn(&format!("not verified: {reason}"));
     }
-    Ok((Verification::of(&verdict), length))
+    Ok((verify::known(&verdict, engine.as_ref(), console), length))
 }
 
 fn inputs(arguments: &PruneArguments) -> Vec<&Path> {
