@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use onnx_mtprune::allocate::Choice;
 
+use super::runtime::EngineArguments;
 use super::values::{self, InputShape, TaskOutputs};
 
 const EXAMPLES: &str = "\
@@ -65,6 +66,8 @@ pub(crate) enum Command {
     Inspect(InspectArguments),
     /// Check a pruned model against its original
     Verify(VerifyArguments),
+    /// List what can run models here, and what cannot and why
+    Engines(EnginesArguments),
 }
 
 /// Pruning, the command without a name.
@@ -191,6 +194,17 @@ pub(crate) struct VerifyArguments {
     pub(crate) quiet: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct EnginesArguments {
+    /// The library of ONNX Runtime, or a folder or Python environment that holds it; without it ORT_DYLIB_PATH and the
+    /// usual places
+    #[arg(long, value_name = "PATH")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Debug, Default, Args)]
 pub(crate) struct TaskArguments {
     /// Treat these outputs as one task; every other output is a task of its own; may be repeated
@@ -222,6 +236,8 @@ pub(crate) struct CheckArguments {
     /// 0.02)
     #[arg(long, value_name = "X", default_value = "0.0001", value_parser = values::tolerance, allow_negative_numbers = true, help_heading = "Verification")]
     pub(crate) tolerance: f64,
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
     #[command(flatten)]
     pub(crate) shapes: ShapeArguments,
     /// The seed of everything random: inputs that are fed, the criterion `random`

@@ -6,9 +6,11 @@
 mod arguments;
 mod calibration;
 mod console;
+mod engines;
 mod files;
 mod inspect;
 mod prune;
+mod runtime;
 mod values;
 mod verify;
 
@@ -37,6 +39,7 @@ fn dispatch(arguments: Arguments) -> Result<()> {
     match arguments.split() {
         (Some(Command::Inspect(arguments)), _) => inspect::run(&arguments),
         (Some(Command::Verify(arguments)), _) => verify::run(&arguments),
+        (Some(Command::Engines(arguments)), _) => engines::run(&arguments),
         (None, Some(arguments)) => prune::run(&arguments, Console::new(arguments.quiet, arguments.verbose)),
         // The parser asks for a model before it gets here.
         (None, None) => Console::new(false, false).print(&Arguments::command().render_help().to_string()),

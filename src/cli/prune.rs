@@ -5,19 +5,21 @@
 use std::path::Path;
 
 use onnx_mtprune::allocate::{Plan, Rounding};
-use onnx_mtprune::engine::Tract;
+use onnx_mtprune::engine::Engine;
 use onnx_mtprune::functions;
 use onnx_mtprune::plan_file::PlanFile;
 use onnx_mtprune::proto::{self, ModelFile, Output, WriteOptions};
 use onnx_mtprune::prune::{self, Analysis, PruneConfig};
 use onnx_mtprune::report::{Calibration, FileRow, Options, Report, Run, Verification, text, words};
 use onnx_mtprune::rewrite::Rewritten;
+use onnx_mtprune::verify as judge;
 use onnx_mtprune::{Error, Result};
 
 use super::arguments::PruneArguments;
 use super::calibration::Samples;
 use super::console::Console;
 use super::files::{self, Staged, Written};
+use super::runtime::Choice;
 use super::verify;
 
 pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()> {
@@ -51,7 +53,10 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let mut rewritten = console.stage("rewrite", || analysis.apply(&plan))?;
     let (verification, mut length) = verified(arguments, &file, &rewritten, &mut console)?;
     let calibration = match &samples {
-        Some(samples) => Some(repair(samples, &file, &mut rewritten, &mut length, &mut console)?),
+        Some(samples) => {
+            let engine = arguments.check.engine.engine(Choice::Auto)?;
+            Some(repair(samples, engine.as_ref(), &file, &mut rewritten, &mut length, &mut console)?)
+        }
         None => None,
     };
 
@@ -94,18 +99,18 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
 /// Repairs what remains, which replaces the weights of the output, and measures what became of every task.
 fn repair(
     samples: &Samples,
+    engine: &dyn Engine,
     file: &ModelFile,
     rewritten: &mut Rewritten,
     length: &mut Option<u64>,
     console: &mut Console,
 ) -> Result<Calibration> {
-    let engine = Tract;
-    let repaired = console.stage("repair", || samples.repaired(&file.model, rewritten, &engine))?;
+    let repaired = console.stage("repair", || samples.repaired(&file.model, rewritten, engine))?;
     let model = match &repaired {
         Some(repaired) => repaired.model.clone(),
         None => rewritten.output.materialise()?,
     };
-    let report = console.stage("measure", || samples.report(&file.model, &model, repaired.as_ref(), &engine))?;
+    let report = console.stage("measure", || samples.report(&file.model, &model, repaired.as_ref(), engine))?;
     if repaired.is_some() {
         *length = length.and(u64::try_from(prost::Message::encoded_len(&model)).ok());
         rewritten.output = Output { model, ..Output::default() };
@@ -130,7 +135,9 @@ fn verified(
         return Ok((Verification::switched_off(), length));
     }
     let options = verify::options(&arguments.check, rewritten.altered.clone(), rewritten.approximated.clone())?;
-    let verdict = console.stage("verify", || verify::judge(&file.model, &pruned, &rewritten.kept, &options))?;
+    let engine = verify::engine(&arguments.check)?;
+    let verdict =
+        console.stage("verify", || judge::verify(&file.model, &pruned, &rewritten.kept, engine.as_ref(), &options))?;
     if let Some(error) = verify::failure(&verdict) {
         return Err(
             error.help("nothing was written; report this as a bug with the model, --no-verify writes it anyway")
@@ -143,7 +150,7 @@ fn verified(
         }
         console.warn(&format!("not verified: {reason}"));
     }
-    Ok((Verification::of(&verdict), length))
+    Ok((verify::known(&verdict, engine.as_ref(), console), length))
 }
 
 fn inputs(arguments: &PruneArguments) -> Vec<&Path> {

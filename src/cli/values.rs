@@ -4,7 +4,10 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use onnx_mtprune::allocate::Choice;
 use onnx_mtprune::fidelity;
 use onnx_mtprune::repair::METHODS;
+use onnx_mtprune::engine::Device;
 use onnx_mtprune::score::CRITERIA;
+
+use super::runtime;
 
 /// `NAME=OUTPUT[,OUTPUT]…`.
 pub(crate) type TaskOutputs = (String, Vec<String>);
@@ -35,6 +38,25 @@ pub(crate) fn positive(text: &str) -> Result<usize, String> {
 /// The names of the table of criteria.
 pub(crate) fn criteria() -> PossibleValuesParser {
     PossibleValuesParser::new(CRITERIA.iter().map(|row| PossibleValue::new(row.name).help(row.note)))
+}
+
+/// The engines by name.
+pub(crate) fn engines() -> impl TypedValueParser<Value = runtime::Choice> {
+    PossibleValuesParser::new(["auto", "tract", "onnxruntime"]).map(|text| match text.as_str() {
+        "auto" => runtime::Choice::Auto,
+        "tract" => runtime::Choice::Tract,
+        _ => runtime::Choice::OnnxRuntime,
+    })
+}
+
+/// `cpu`, `cuda` or `cuda:N`.
+pub(crate) fn device(text: &str) -> Result<Device, String> {
+    let number = match text {
+        "cpu" => return Ok(Device::Cpu),
+        "cuda" => Some(0),
+        _ => text.strip_prefix("cuda:").and_then(|number| number.parse().ok()),
+    };
+    number.map(Device::Cuda).ok_or_else(|| "write cpu, cuda or cuda:N, N counting from 0".to_owned())
 }
 
 /// What becomes of a part of attention products.

@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use onnx_mtprune::engine::{Tract, samples};
-use onnx_mtprune::kept::Kept;
+use onnx_mtprune::engine::{Engine, samples};
 use onnx_mtprune::plan_file::PlanFile;
-use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::proto::{self, ModelFile};
 use onnx_mtprune::report::{Verification, drift_text, verification_text};
 use onnx_mtprune::verify::{Outcome, Verdict, VerifyOptions, verify};
@@ -15,6 +13,7 @@ use onnx_mtprune::{Error, Result};
 use super::arguments::{CheckArguments, VerifyArguments};
 use super::console::Console;
 use super::files;
+use super::runtime::Choice;
 
 pub(super) fn run(arguments: &VerifyArguments) -> Result<()> {
     let mut console = Console::new(arguments.quiet, false);
@@ -23,7 +22,9 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<()> {
     let plan = read_plan(&arguments.plan, &original)?;
     let options = options(&arguments.check, plan.altered.clone(), plan.approximated.clone())?;
     let kept = plan.kept().map_err(|e| e.file(&arguments.plan))?;
-    let verdict = console.stage("verify", || judge(&original.model, &pruned.model, &kept, &options))?;
+    let engine = engine(&arguments.check)?;
+    let verdict =
+        console.stage("verify", || verify(&original.model, &pruned.model, &kept, engine.as_ref(), &options))?;
     if let Some(error) = failure(&verdict) {
         return Err(error.file(&arguments.pruned).help("do not use this model"));
     }
@@ -32,7 +33,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<()> {
             .file(&arguments.original)
             .help("give --input-shape or --samples"));
     }
-    let verification = Verification::of(&verdict);
+    let verification = known(&verdict, engine.as_ref(), &console);
     let drift = drift_text(&verification).map_or_else(String::new, |drift| format!("drift: {drift}\n"));
     console.print(&format!("{}: {}\n{drift}", arguments.pruned.display(), verification_text(&verification)))
 }
@@ -67,14 +68,16 @@ pub(super) fn options(
     })
 }
 
-/// Asks the built-in engine.
-pub(super) fn judge(
-    original: &ModelProto,
-    pruned: &ModelProto,
-    kept: &Kept,
-    options: &VerifyOptions,
-) -> Result<Verdict> {
-    verify(original, pruned, kept, &Tract, options)
+/// What verifies: the built-in engine, unless another one is asked for.
+pub(super) fn engine(arguments: &CheckArguments) -> Result<Box<dyn Engine + Send>> {
+    arguments.engine.engine(Choice::Tract)
+}
+
+/// The data of a verdict and of the engine behind it; says what is to be known about the engine.
+pub(super) fn known(verdict: &Verdict, engine: &dyn Engine, console: &Console) -> Verification {
+    let runtime = engine.describe();
+    runtime.notes.iter().for_each(|note| console.warn(note));
+    Verification::of(verdict).by(runtime)
 }
 
 /// The error of a verdict that failed.

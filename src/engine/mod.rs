@@ -3,12 +3,14 @@
 //! Invariants: an engine never falls back to another device silently, never panics on a file, and returns the wanted
 //! values in the order asked for, whatever they are: outputs, inner activations, inputs or initializers.
 
+mod fallover;
 pub mod inputs;
 pub mod onnxruntime;
 pub mod samples;
 pub mod tract;
 pub mod value;
 
+pub use fallover::Fallover;
 pub use onnxruntime::{Device, OnnxRuntime};
 pub use samples::Samples;
 pub use tract::Tract;
@@ -58,6 +60,19 @@ pub struct Description {
     pub nodes: Vec<(String, usize)>,
     /// What a person should know about how the engine was chosen.
     pub notes: Vec<String>,
+}
+
+impl Description {
+    /// The name with the version, and with the share of the nodes that ran where they should, if not all did.
+    pub fn label(&self) -> String {
+        let Some(version) = &self.version else { return self.name.to_owned() };
+        let runtime = self.name.split(" (").next().unwrap_or(self.name);
+        let provider = self.device.split(':').next().unwrap_or(&self.device);
+        let all: usize = self.nodes.iter().map(|(_, nodes)| nodes).sum();
+        let there = self.nodes.iter().find(|(name, _)| name == provider).map_or(0, |(_, nodes)| *nodes);
+        let share = if all == there { String::new() } else { format!(", {there} of {all} nodes there") };
+        format!("{runtime} {version} ({}{share})", self.device)
+    }
 }
 
 /// A runtime that can run ONNX models.

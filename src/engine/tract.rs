@@ -15,7 +15,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::{InferenceFact, InferenceModelExt};
 use tract_onnx::tract_hir::internal::{bail, format_err};
 
-use super::{ElementType, Engine, InputFact, Session, Value};
+use super::{Description, Device, ElementType, Engine, InputFact, Session, Value};
 use crate::proto::onnx::attribute_proto::AttributeType;
 use crate::proto::onnx::tensor_proto::DataLocation;
 use crate::proto::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
@@ -24,6 +24,9 @@ use crate::{Error, Result};
 /// The built-in engine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tract;
+
+/// The version that is built in.
+pub const VERSION: &str = "0.23.9";
 
 /// A model whose tensors take more than this together is not run: the process would rather be killed than fail.
 const MOST_BYTES: usize = 64 << 30;
@@ -40,6 +43,17 @@ const ANY_FOLDER: &str = "/";
 impl Engine for Tract {
     fn name(&self) -> &'static str {
         "tract (CPU)"
+    }
+
+    fn describe(&self) -> Description {
+        Description {
+            name: self.name(),
+            version: Some(VERSION.to_owned()),
+            library: None,
+            device: Device::Cpu.to_string(),
+            nodes: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     fn open(&self, model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> Result<Box<dyn Session>> {
@@ -301,6 +315,12 @@ mod tests {
     use super::super::{run_once, value::from_vec};
     use super::*;
     use crate::text;
+
+    #[test]
+    fn the_version_is_that_of_the_crate() {
+        let manifest = include_str!("../../Cargo.toml");
+        assert!(manifest.contains(&format!("tract-onnx = \"={VERSION}\"")), "{VERSION}");
+    }
 
     #[test]
     fn an_epsilon_that_is_not_said_is_that_of_the_specification() {

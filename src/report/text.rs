@@ -2,6 +2,8 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use crate::engine::Description;
+
 use super::words::{bytes, percent, seconds, shorten, thousands};
 use super::{Change, Reason, Report, Verification};
 
@@ -153,7 +155,8 @@ fn of_all(share: f64) -> String {
 
 /// How verification ended, in one line.
 pub fn verification_text(verification: &Verification) -> String {
-    let engine = verification.engine.unwrap_or("no engine");
+    let label = verification.runtime.as_ref().map(Description::label);
+    let engine = label.as_deref().or(verification.engine).unwrap_or("no engine");
     let reason = shorten(verification.reason.as_deref().unwrap_or_default(), 500);
     match verification.outcome {
         "passed" => {

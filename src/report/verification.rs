@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::engine::Description;
 use crate::verify::{Outcome, Verdict};
 
 /// How verification ended.
@@ -11,6 +12,8 @@ pub struct Verification {
     pub outcome: &'static str,
     /// The engine, if one was asked.
     pub engine: Option<&'static str>,
+    /// Its version, library, device and how many nodes ran where, if it was asked for them.
+    pub runtime: Option<Description>,
     /// The largest relative difference that passes.
     pub tolerance: Option<f64>,
     /// Why it failed or could not run.
@@ -59,6 +62,7 @@ impl Verification {
         Self {
             outcome: "switched off",
             engine: None,
+            runtime: None,
             tolerance: None,
             reason: None,
             first_difference: None,
@@ -67,6 +71,13 @@ impl Verification {
             approximated: 0,
             drift: Vec::new(),
         }
+    }
+
+    /// The same with what is known about the engine.
+    #[must_use]
+    pub fn by(mut self, runtime: Description) -> Self {
+        self.runtime = Some(runtime);
+        self
     }
 
     /// The data of a verdict.
@@ -89,6 +100,7 @@ impl Verification {
         Self {
             outcome,
             engine: Some(verdict.engine),
+            runtime: None,
             tolerance: Some(verdict.tolerance),
             reason: reason.cloned(),
             first_difference: first,

@@ -173,6 +173,8 @@ pub fn verify(
             return Ok(verdict);
         }
     };
+    // Only now is it known which of several engines can run the original.
+    verdict.engine = engine.name();
     let Remaining { model, placed, missing } =
         statistics::over_what_remains(original, kept, &facts, &options.approximated)?;
     verdict.approximated = placed;

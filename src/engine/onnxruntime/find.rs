@@ -26,6 +26,13 @@ pub struct Places {
     pub system: bool,
 }
 
+impl Places {
+    /// True if a person said where the library is.
+    pub fn is_named(&self) -> bool {
+        self.argument.is_some() || self.variable.is_some()
+    }
+}
+
 /// A library that may be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {

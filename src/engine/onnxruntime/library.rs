@@ -38,6 +38,10 @@ impl Library {
             let what = format!("ONNX Runtime was already loaded from `{}`", library.path.display());
             return Err(Error::engine(what).file(&path).help("one process can use one library"));
         }
+        if let Some((needed, there)) = super::elf::missing_bytes(&path) {
+            let what = format!("this library is cut off: it has {there} bytes of {needed}");
+            return Err(Error::input(what).file(&path).help(HELP));
+        }
         let builder = ort::init_from(&path).map_err(|e| unusable(e, &path))?;
         let environment = guarded("ONNX Runtime does not start", || {
             // One pool for all sessions, and threads that wait quietly: many sessions are open at the same time here.

@@ -37,7 +37,7 @@ pub(super) fn shortened(message: &str) -> String {
             line = if after.is_empty() { before } else { after };
         }
     }
-    let line = line.trim();
+    let line = line.trim().trim_end_matches('.');
     if line.is_empty() { "no message".to_owned() } else { line.to_owned() }
 }
 

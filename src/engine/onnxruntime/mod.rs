@@ -6,6 +6,7 @@
 //! values are not believed, those of the inputs are the ones given.
 
 mod cuda;
+mod elf;
 pub mod find;
 mod library;
 mod message;
