@@ -56,12 +56,25 @@ impl Array {
         encoding: Encoding,
         shape: Vec<usize>,
     ) -> Result<Self> {
-        let (stride, all) = sizes(encoding, &shape)?;
+        let is_text = encoding.element == ElementType::String;
+        let (stride, all) = if is_text { (0, 0) } else { sizes(encoding, &shape)? };
         if (all as u64) > available {
             let what = format!("truncated: {available} bytes are there, its shape {shape:?} needs {all}");
             return Err(Error::input(what).help("save it again"));
         }
         Ok(Self { files: Arc::clone(files), place, start, encoding, shape, stride })
+    }
+
+    /// True for an array of text, of which nothing can be read.
+    pub(super) fn is_text(&self) -> bool {
+        self.encoding.element == ElementType::String
+    }
+
+    /// The same array as one sample of all its elements.
+    pub(super) fn as_one_sample(mut self) -> Result<Self> {
+        self.shape.insert(0, 1);
+        self.stride = sizes(self.encoding, &self.shape)?.0;
+        Ok(self)
     }
 
     /// The number of samples.
@@ -82,7 +95,6 @@ impl Array {
     }
 
     /// The whole array.
-    #[allow(dead_code)]
     pub(super) fn all(&self) -> Result<Value> {
         // No overflow: the product was checked against the length of the file.
         let mut bytes = vec![0; self.stride.saturating_mul(self.len())];

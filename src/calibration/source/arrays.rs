@@ -46,6 +46,10 @@ pub(super) struct Arrays {
 
 impl Arrays {
     pub(super) fn new(arrays: Vec<(String, Array)>, notes: Vec<String>) -> Result<Self> {
+        if let Some((name, _)) = arrays.iter().find(|(_, array)| array.is_text()) {
+            let error = Error::input("samples cannot have the element type STRING").tensor(name);
+            return Err(error.help("save numbers, such as the indices of tokens"));
+        }
         let len = arrays.first().map_or(0, |(_, array)| array.len());
         let first = arrays.first().map_or("", |(name, _)| name.as_str());
         if let Some((name, array)) = arrays.iter().find(|(_, array)| array.len() != len) {

@@ -164,6 +164,7 @@ fn encoding(text: &str) -> Result<Encoding> {
         "u2" => Uint16,
         "u4" => Uint32,
         "u8" => Uint64,
+        _ if kind.starts_with(['U', 'S']) => ElementType::String,
         _ if kind.starts_with('O') => {
             let error = Error::input("an array of Python objects is refused, never unpickled");
             return Err(error.help("save numbers, e.g. with numpy.asarray(x, dtype=numpy.float32)"));
@@ -218,7 +219,7 @@ pub(super) mod tests {
     #[test]
     fn what_is_no_array_of_numbers_is_refused() {
         assert!(message(&npy("'|O'", false, &[1], b"\x80\x04")).contains("Python objects is refused, never unpickled"));
-        assert!(message(&npy("'<U10'", false, &[1], &[])).contains("`<U10` are not numbers"));
+        assert!(message(&npy("'<c8'", false, &[1], &[])).contains("`<c8` are not numbers"));
         assert!(message(&npy("[('a', '<f4')]", false, &[1], &[])).contains("records"));
         assert!(message(b"\x93NUMPY\x01\x00\x50\x00{").contains("cut off"));
         assert!(message(b"\x93NUMPY\x02\x00\xff\xff\xff\x7f{").contains("claims 2147483647 bytes"));

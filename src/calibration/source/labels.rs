@@ -1,0 +1,62 @@
+//! Labels: arrays by name, read whole, because a metric needs all of them and they are small.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::files::Files;
+use super::{SourceOptions, format_of, unknown};
+use crate::engine::Value;
+use crate::{Error, Result};
+
+/// The arrays of a file of labels by name; the first axis counts samples. Arrays of text are left out, because no
+/// metric can use them.
+///
+/// # Errors
+/// When the file cannot be read, or an array holds Python objects.
+pub fn read_labels(path: impl AsRef<Path>, options: &SourceOptions) -> Result<BTreeMap<String, Value>> {
+    let path = path.as_ref();
+    let format = format_of(path).ok_or_else(|| unknown(path))?;
+    let files = Arc::new(Files::new(options));
+    let mut labels = BTreeMap::new();
+    for name in (format.names)(path)? {
+        let array = (format.array)(path, &name, &files)?;
+        if array.is_text() {
+            continue;
+        }
+        let value = array.all().map_err(|e| e.file(path).tensor(&name))?;
+        labels.insert(name, value);
+    }
+    if labels.is_empty() {
+        return Err(Error::input("holds no labels").file(path).help("save arrays of numbers, named after the tasks"));
+    }
+    Ok(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::super::npy::tests::npy;
+    use super::super::npz::tests::npz;
+    use super::*;
+
+    fn read(members: &[(&str, Vec<u8>)]) -> Result<BTreeMap<String, Value>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.npz");
+        std::fs::write(&path, npz(members, true)).unwrap();
+        read_labels(&path, &SourceOptions::new(folder.path()))
+    }
+
+    #[test]
+    fn numbers_are_read_text_is_left_out_and_objects_are_refused() {
+        let number = npy("'<i2'", false, &[2, 1], &[7, 0, 9, 0]);
+        let text = npy("'<U1'", false, &[2], &[65, 0, 0, 0, 66, 0, 0, 0]);
+        let labels = read(&[("digit", number.clone()), ("letter", text.clone())]).unwrap();
+        assert_eq!(labels.keys().collect::<Vec<_>>(), ["digit"]);
+        assert_eq!((labels["digit"].shape(), labels["digit"].to_f64()), (&[2, 1][..], vec![7.0, 9.0]));
+        assert!(read(&[("letter", text)]).unwrap_err().to_string().contains("holds no labels"));
+        let error = read(&[("digit", number), ("z", npy("'|O'", false, &[1], b"\x80\x04N."))]).unwrap_err().to_string();
+        assert!(error.contains("Python objects is refused, never unpickled") && error.contains("`z`"), "{error}");
+        assert!(read_labels("labels.csv", &SourceOptions::new("")).is_err());
+    }
+}
