@@ -13,6 +13,7 @@ mod reductions;
 mod segments;
 pub mod source;
 mod statistics;
+pub mod statistics_file;
 mod sums;
 mod taps;
 

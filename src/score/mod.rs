@@ -6,6 +6,7 @@
 //! channels of a group are measured. One file per criterion, one row in [`CRITERIA`].
 
 mod activation;
+mod column_subset;
 mod magnitude;
 mod marginal;
 mod measured;
@@ -114,6 +115,12 @@ pub static CRITERIA: &[CriterionRow] = &[
         name: "wanda",
         criterion: &wanda::Wanda,
         note: "magnitudes of the weights that contract a channel times the root mean square of what they are fed, summed (Wanda, arXiv 2306.11695)",
+        needs_statistics: true,
+    },
+    CriterionRow {
+        name: "column-subset",
+        criterion: &column_subset::ColumnSubset,
+        note: "what least squares cannot bring back: backward elimination on the covariance of a group's activations, weighted by what contracts them",
         needs_statistics: true,
     },
 ];
