@@ -8,6 +8,7 @@ pub mod batching;
 mod emit;
 mod fit;
 mod gather;
+mod maps;
 mod measure;
 mod reductions;
 mod segments;
@@ -18,9 +19,9 @@ mod sums;
 mod taps;
 
 pub use gather::{Gathering, Shard};
-pub use measure::{MEASURES, Measure};
+pub use measure::{MEASURES, Measure, Need, Wish};
 pub use segments::Segment;
-pub use statistics::{Statistics, TapStatistics};
+pub use statistics::{FEATURES, Statistics, TapStatistics};
 pub use sums::{Sums, WORDS};
 pub use taps::{GroupTap, Tap, Taps, WeightAxis};
 

@@ -4,7 +4,8 @@
 //! the SHA-256 of the model, how the samples were cut into batches, which batches are in, and the taps. Tensors are named
 //! after the number of their tap: `3.sum` and other added measures hold four integers per position of the tap's axis (the
 //! state of an exact sum, see `sums`), `3.minimum` and `3.maximum` one number per position, `3.products.K` four integers
-//! per entry of the upper triangle of the products of the channels in segments K.
+//! per entry of the upper triangle of the products of the channels in segments K, `3.features` one number per sample and
+//! position, and `3.samples` the numbers of those samples.
 //!
 //! Invariants: equal statistics are equal files, byte by byte, whoever measured them in whatever order; nothing of a
 //! file is believed before it is checked against what the file holds.
@@ -66,6 +67,7 @@ struct TapHeader {
     count: u64,
     measures: Vec<String>,
     products: Vec<String>,
+    features: usize,
 }
 
 impl StatisticsFile {
@@ -121,6 +123,13 @@ impl StatisticsFile {
                 let bytes = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
                 tensors.push((format!("{number}.{}", measure.name()), Dtype::F64, vec![numbers.len()], bytes));
             }
+            if !tap.features.is_empty() {
+                let count = tap.features.len();
+                let means = tap.features.values().flatten().flat_map(|n| n.to_le_bytes()).collect();
+                tensors.push((format!("{number}.features"), Dtype::F32, vec![count, tap.extent], means));
+                let samples = tap.features.keys().flat_map(|n| (*n as u64).to_le_bytes()).collect();
+                tensors.push((format!("{number}.samples"), Dtype::U64, vec![count], samples));
+            }
             taps.push(TapHeader {
                 name: tap.name.clone(),
                 axis: tap.axis,
@@ -128,6 +137,7 @@ impl StatisticsFile {
                 count: tap.count,
                 measures: tap.sums.keys().chain(tap.extremes.keys()).map(|m| m.name().to_owned()).collect(),
                 products: tap.moments.keys().cloned().collect(),
+                features: tap.features.len(),
             });
         }
         let failed = |e: &dyn std::fmt::Display| Error::input(format!("the statistics cannot be written: {e}"));
@@ -213,6 +223,19 @@ fn read_tap(tensors: &SafeTensors, number: usize, header: &TapHeader) -> Result<
     }
     for key in &header.products {
         tap.moments.insert(key.clone(), sums(&format!("products.{key}"))?);
+    }
+    if header.features > 0 {
+        let samples: Vec<u64> = words("samples", Dtype::U64)?.into_iter().map(u64::from_le_bytes).collect();
+        let view = tensors.tensor(&format!("{number}.features")).map_err(|_| wrong("features"))?;
+        let cells = view.data().as_chunks::<4>().0;
+        let fits = samples.len().checked_mul(header.extent) == Some(cells.len()) && view.dtype() == Dtype::F32;
+        if !fits || samples.len() != header.features || header.extent == 0 {
+            return Err(wrong("features"));
+        }
+        for (sample, row) in samples.into_iter().zip(cells.chunks(header.extent)) {
+            let sample = usize::try_from(sample).map_err(|_| wrong("samples"))?;
+            tap.features.insert(sample, row.iter().map(|cell| f32::from_le_bytes(*cell)).collect());
+        }
     }
     Ok(tap)
 }

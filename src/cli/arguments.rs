@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use onnx_mtprune::allocate::Choice;
 
+use super::calibrate::{CalibrateArguments, MergeArguments};
 use super::values::{self, InputShape, TaskOutputs};
 
 const EXAMPLES: &str = "\
@@ -63,6 +64,10 @@ pub(crate) enum Command {
     Inspect(InspectArguments),
     /// Check a pruned model against its original
     Verify(VerifyArguments),
+    /// Measure the activations of a model on samples, for criteria that look at them
+    Calibrate(CalibrateArguments),
+    /// Put together what several runs of `calibrate` have measured
+    Merge(MergeArguments),
 }
 
 /// Pruning, the command without a name.

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod arguments;
+mod calibrate;
 mod console;
 mod files;
 mod inspect;
@@ -36,6 +37,8 @@ fn dispatch(arguments: Arguments) -> Result<()> {
     match arguments.split() {
         (Some(Command::Inspect(arguments)), _) => inspect::run(&arguments),
         (Some(Command::Verify(arguments)), _) => verify::run(&arguments),
+        (Some(Command::Calibrate(arguments)), _) => calibrate::run(&arguments),
+        (Some(Command::Merge(arguments)), _) => calibrate::merge(&arguments),
         (None, Some(arguments)) => prune::run(&arguments, Console::new(arguments.quiet, arguments.verbose)),
         // The parser asks for a model before it gets here.
         (None, None) => Console::new(false, false).print(&Arguments::command().render_help().to_string()),

@@ -121,7 +121,9 @@ fn eliminate(mut matrix: Vec<f64>, weights: &[f64]) -> Vec<f64> {
         let Some((c, cost)) = cheapest.map(|(c, cost)| (*c, *cost)) else { break };
         // Strictly more than before, so that the order can be read off the scores.
         total = (total + cost).max(total.next_up());
-        if let (Some(score), Some(kept), Some(weight)) = (scores.get_mut(c), kept.get_mut(c), removed_weights.get_mut(c)) {
+        if let (Some(score), Some(kept), Some(weight)) =
+            (scores.get_mut(c), kept.get_mut(c), removed_weights.get_mut(c))
+        {
             (*score, *kept, *weight) = (total, false, weights.get(c).copied().unwrap_or(0.0));
         }
         remove(&mut matrix, n, c, &kept);

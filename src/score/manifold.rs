@@ -18,7 +18,9 @@ pub(super) struct Manifold;
 
 impl Criterion for Manifold {
     fn score(&self, input: &ScoreInput) -> Result<Vec<Vec<f64>>> {
-        score(input, &|group, places| mean_over(places, |place| Ok(scores(&features(place, group.extent)?, group.extent))))
+        score(input, &|group, places| {
+            mean_over(places, |place| Ok(scores(&features(place, group.extent)?, group.extent)))
+        })
     }
 }
 
