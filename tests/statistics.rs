@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use onnx_mtprune::calibration::statistics_file::{Origin, StatisticsFile};
 use onnx_mtprune::calibration::{
-    Batch, Batches, Gathering, MEASURES, Measure, Segment, Shard, Statistics, TapStatistics, Taps,
+    Batch, Batches, Gathering, MEASURES, Measure, Segment, Shard, Statistics, TapStatistics, Taps, Wish,
 };
 use onnx_mtprune::engine::{Feeds, Tract, Value, inputs, run_once, samples};
 use onnx_mtprune::proto::onnx::ModelProto;
@@ -29,8 +30,8 @@ impl Batches for Fixed {
     }
 }
 
-fn every() -> Vec<Measure> {
-    MEASURES.iter().map(|(measure, _)| *measure).collect()
+fn every() -> Wish {
+    Wish { measures: MEASURES.iter().map(|(measure, _)| *measure).collect(), products: true, features: true }
 }
 
 /// `count` batches of random numbers of the size that the model declares.
@@ -45,11 +46,12 @@ fn random(model: &ModelProto, count: usize) -> Fixed {
     Fixed((0..count).map(batch).collect())
 }
 
-fn gather(model: &ModelProto, batches: &Fixed, shard: Shard) -> (Taps, Statistics) {
+fn gather(model: &ModelProto, batches: &Fixed, shard: Shard, with_samples: bool) -> (Taps, Statistics) {
     let analysis = Analysis::of(model, &[]).unwrap();
     let taps = analysis.taps();
     let mut statistics = Statistics::empty(&taps);
-    let mut gathering = Gathering::new(model, &taps, &every(), true, &Tract);
+    let wish = if with_samples { every() } else { Wish { products: true, ..Wish::default() } };
+    let mut gathering = Gathering::new(model, &taps, &wish, &Tract);
     gathering.run(batches, shard, &mut statistics, &mut |_| Ok(())).unwrap();
     drop(gathering);
     (taps, statistics)
@@ -80,7 +82,7 @@ fn assert_near(what: &str, found: &[f64], expected: &[f64]) {
 fn check(text: &str) -> usize {
     let model = text::parse(text).unwrap();
     let batches = random(&model, 3);
-    let (taps, statistics) = gather(&model, &batches, Shard::ALL);
+    let (taps, statistics) = gather(&model, &batches, Shard::ALL, false);
     assert!(!statistics.taps.is_empty(), "nothing is measured of {text}");
     for tap in &statistics.taps {
         let values = positions(&model, &batches, tap);
@@ -159,18 +161,28 @@ fn batches_add_up_whatever_the_order() {
     let model = "in x [2,3,6,6]\na = Conv(x, w0[8,3,3,3], b0[8])\nr = Relu(a)\ny = Conv(r, w1[5,8,1,1])\nout y";
     let model = text::parse(model).unwrap();
     let batches = random(&model, 10);
-    let (_, whole) = gather(&model, &batches, Shard::ALL);
-    let parts = (0..4).map(|index| gather(&model, &batches, Shard { index, count: 4 }).1).collect::<Vec<_>>();
+    let (_, whole) = gather(&model, &batches, Shard::ALL, true);
+    let parts = (0..4).map(|index| gather(&model, &batches, Shard { index, count: 4 }, true).1).collect::<Vec<_>>();
     let mut merged = parts[2].clone();
     [0, 3, 1].iter().for_each(|part| merged.merge(&parts[*part]).unwrap());
     assert_eq!(merged, whole);
+    let origin = Origin { model: "aa".into(), samples: 20, batches: 10, cut: "batches of 2".into() };
+    let file = |statistics: &Statistics| StatisticsFile { origin: origin.clone(), statistics: statistics.clone() };
+    let bytes = file(&whole).bytes().unwrap();
+    assert_eq!(file(&merged).bytes().unwrap(), bytes);
+    assert_eq!(StatisticsFile::parse(&bytes).unwrap(), file(&whole));
+    assert!(file(&whole).is_complete() && !file(&parts[0]).is_complete());
+    assert!(file(&whole).check_model("bb").unwrap_err().to_string().contains("another model"));
+    for cut in (0..bytes.len()).step_by(bytes.len() / 97) {
+        assert!(StatisticsFile::parse(&bytes[..cut]).is_err(), "{cut}");
+    }
     assert_eq!((whole.samples, whole.batches.len()), (20, 10));
     let error = merged.merge(&parts[1]).unwrap_err().to_string();
     assert!(error.contains("batch 1 is in both"), "{error}");
 
     let taps = Analysis::of(&model, &[]).unwrap().taps();
-    let measures = every();
-    let mut gathering = Gathering::new(&model, &taps, &measures, true, &Tract);
+    let wish = every();
+    let mut gathering = Gathering::new(&model, &taps, &wish, &Tract);
     let mut resumed = Statistics::empty(&taps);
     let mut left = 3;
     let stopped = gathering.run(&batches, Shard::ALL, &mut resumed, &mut |_| {
@@ -196,8 +208,8 @@ fn filler_does_not_count() {
         Batch { feeds: pick(&[0, 1, 2, 3]), samples: vec![0, 1, 2, 3], filler: 0 },
         Batch { feeds: pick(&[4, 4, 4, 4]), samples: vec![4], filler: 3 },
     ]);
-    let (_, filled) = gather(&fixed, &chunks, Shard::ALL);
-    let (_, exact) = gather(&open, &Fixed(vec![five.clone()]), Shard::ALL);
+    let (_, filled) = gather(&fixed, &chunks, Shard::ALL, true);
+    let (_, exact) = gather(&open, &Fixed(vec![five.clone()]), Shard::ALL, true);
     assert_eq!((filled.samples, filled.taps[0].count), (exact.samples, exact.taps[0].count));
     for (filled, exact) in filled.taps.iter().zip(&exact.taps) {
         for (measure, sums) in &filled.sums {
@@ -207,6 +219,7 @@ fn filler_does_not_count() {
             assert_near(key, &sums.values(), &exact.moments[key].values());
         }
         assert_eq!(filled.extremes, exact.extremes);
+        assert!(filled.features.keys().eq(exact.features.keys()) && filled.features.len() == 5);
     }
 }
 
@@ -217,7 +230,7 @@ fn what_is_not_finite_is_refused() {
     batches.0[0].feeds[0].1 = Value::from(ndarray::arr2(&[[f32::NAN, 1.0]]).into_dyn());
     let taps = Analysis::of(&model, &[]).unwrap().taps();
     let mut statistics = Statistics::empty(&taps);
-    let error = Gathering::new(&model, &taps, &every(), false, &Tract)
+    let error = Gathering::new(&model, &taps, &Wish::default(), &Tract)
         .run(&batches, Shard::ALL, &mut statistics, &mut |_| Ok(()))
         .unwrap_err();
     assert!(error.to_string().contains("not finite") && error.to_string().contains("tensor `a`"), "{error}");

@@ -17,6 +17,7 @@ pub(super) enum Reduction {
     Sum,
     Square,
     Absolute,
+    Mean,
     Minimum,
     Maximum,
 }
@@ -27,6 +28,7 @@ impl Reduction {
             Self::Sum => "ReduceSum",
             Self::Square => "ReduceSumSquare",
             Self::Absolute => "ReduceL1",
+            Self::Mean => "ReduceMean",
             Self::Minimum => "ReduceMin",
             Self::Maximum => "ReduceMax",
         }

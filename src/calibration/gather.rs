@@ -4,8 +4,9 @@
 //! machines, ends with the same statistics; places that only fill up a batch do not count: what they add is measured by
 //! a batch of nothing else and taken away.
 
-use super::reductions::{Reductions, What, Wish, reductions};
-use super::{Batch, Batches, Measure, Segment, Statistics, Sums, TapStatistics, Taps};
+use super::maps::Maps;
+use super::reductions::{Reductions, What, reductions};
+use super::{Batch, Batches, Measure, Segment, Statistics, Sums, Tap, TapStatistics, Taps, Wish};
 use crate::engine::{Engine, Feeds, InputFact, Session, Value, facts_of};
 use crate::proto::onnx::ModelProto;
 use crate::{Error, Result};
@@ -32,6 +33,7 @@ impl Shard {
 /// A model ready to be measured.
 pub struct Gathering<'a> {
     taps: &'a Taps,
+    wish: Wish,
     reductions: Reductions,
     engine: &'a dyn Engine,
     /// Sessions for the shapes that were fed last; most runs have one, or two if the last batch is shorter.
@@ -42,17 +44,10 @@ pub struct Gathering<'a> {
 const SESSIONS: usize = 2;
 
 impl<'a> Gathering<'a> {
-    /// Prepares to measure `measures` at all taps of `model`, and, if asked for, the products of channels with one
-    /// another. The model is the one that the taps were found in.
-    pub fn new(
-        model: &ModelProto,
-        taps: &'a Taps,
-        measures: &[Measure],
-        moments: bool,
-        engine: &'a dyn Engine,
-    ) -> Self {
-        let wish = Wish { measures: measures.iter().copied().collect(), moments };
-        Self { taps, reductions: reductions(model, taps, &wish), engine, sessions: Vec::new() }
+    /// Prepares to measure what is wished for at all taps of `model`, which is the model that they were found in.
+    pub fn new(model: &ModelProto, taps: &'a Taps, wish: &Wish, engine: &'a dyn Engine) -> Self {
+        let reductions = reductions(model, taps, wish);
+        Self { taps, wish: wish.clone(), reductions, engine, sessions: Vec::new() }
     }
 
     /// Runs the batches of a shard that `statistics` lacks, one after the other; `after` is called behind each.
@@ -93,14 +88,72 @@ impl<'a> Gathering<'a> {
             let share = batch.filler as f64 / size as f64;
             let whats = self.reductions.results.iter().map(|(_, what)| what);
             for ((number, filler), what) in numbers.iter_mut().zip(self.numbers(&values)?).zip(whats) {
-                // A sample that is repeated changes no extreme.
-                if matches!(what, What::Measure(measure) if measure.is_extreme()) {
-                    continue;
+                // A sample that is repeated changes no extreme, and samples that are told apart are left out below.
+                let is_summed = match what {
+                    What::Measure(measure) => !measure.is_extreme(),
+                    What::Shape | What::Moments(_) => true,
+                    What::Features | What::Maps => false,
+                };
+                if is_summed {
+                    number.iter_mut().zip(filler).for_each(|(number, filler)| *number -= share * filler);
                 }
-                number.iter_mut().zip(filler).for_each(|(number, filler)| *number -= share * filler);
             }
         }
-        self.statistics(numbers)
+        let mut taps = self.statistics(numbers)?;
+        for ((index, what), value) in self.reductions.results.iter().zip(&values) {
+            if let (Some(tap), Some(into)) = (self.taps.taps.get(*index), taps.get_mut(*index))
+                && matches!(what, What::Features | What::Maps)
+            {
+                self.samples(tap, what, value, batch, into).map_err(|e| e.tensor(&tap.name).axis(tap.axis))?;
+            }
+        }
+        Ok(taps)
+    }
+
+    /// What is worked out sample by sample: `value` has the samples first and the tapped axis second.
+    fn samples(&self, tap: &Tap, what: &What, value: &Value, batch: &Batch, into: &mut TapStatistics) -> Result<()> {
+        let shape = value.shape();
+        let places = batch.samples.len().saturating_add(batch.filler);
+        let is_alone = places == 1;
+        if !is_alone && (shape.first() != Some(&places) || tap.axis == 0) {
+            let error = Error::input("the first axis of an activation does not count the samples of a batch");
+            return Err(error.help("measure with --batch-size 1"));
+        }
+        let numbers = value.to_f64();
+        let inner: usize = shape.iter().skip(2).product();
+        let per_place = tap.extent.saturating_mul(inner);
+        let mut sums: [Vec<f64>; 2] = [vec![0.0; tap.extent], vec![0.0; tap.extent]];
+        for (place, sample) in batch.samples.iter().enumerate() {
+            let own = numbers.get(place * per_place..(place + 1) * per_place).unwrap_or_default();
+            let (values, height) = if is_alone {
+                // Whatever the first axis is, all of it belongs to the one sample.
+                let count = shape.first().copied().unwrap_or(1);
+                (gathered(&numbers, count, tap.extent, inner), if count > 1 { count } else { shape_at(shape, 2) })
+            } else {
+                (own.to_vec(), shape_at(shape, 2))
+            };
+            let all = values.len() / tap.extent.max(1);
+            if matches!(what, What::Features) {
+                let mean = |row: &[f64]| (row.iter().sum::<f64>() / row.len().max(1) as f64) as f32;
+                into.features.insert(*sample, values.chunks(all.max(1)).map(mean).collect());
+                continue;
+            }
+            let maps = Maps { values, rows: tap.extent, height, width: all / height.max(1) };
+            for (measure, sums) in [Measure::Ranks, Measure::Independence].iter().zip(&mut sums) {
+                if self.wish.measures.contains(measure) {
+                    let found = if *measure == Measure::Ranks { maps.ranks()? } else { maps.independence()? };
+                    sums.iter_mut().zip(found).for_each(|(sum, found)| *sum += found);
+                }
+            }
+        }
+        if matches!(what, What::Maps) {
+            for (measure, sums) in [Measure::Ranks, Measure::Independence].into_iter().zip(&sums) {
+                if self.wish.measures.contains(&measure) {
+                    into.sums.insert(measure, summed(sums)?);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn session(&mut self, feeds: &Feeds) -> Result<&dyn Session> {
@@ -125,6 +178,9 @@ impl<'a> Gathering<'a> {
         pairs
             .map(|((tap, what), value)| {
                 let Some(tap) = self.taps.taps.get(*tap) else { return Ok(Vec::new()) };
+                if matches!(what, What::Features | What::Maps) {
+                    return Ok(Vec::new());
+                }
                 let mut numbers = value.to_f64();
                 let expected = match what {
                     What::Shape => {
@@ -132,7 +188,7 @@ impl<'a> Gathering<'a> {
                         numbers = vec![all / tap.extent.max(1) as f64];
                         1
                     }
-                    What::Measure(_) => tap.extent,
+                    What::Measure(_) | What::Features | What::Maps => tap.extent,
                     What::Moments(segments) => {
                         let channels = segments.first().map_or(0, |s| s.channels);
                         numbers = upper_triangle(&numbers, channels);
@@ -160,6 +216,7 @@ impl<'a> Gathering<'a> {
                 What::Measure(measure) if measure.is_extreme() => _ = tap.extremes.insert(*measure, numbers),
                 What::Measure(measure) => _ = tap.sums.insert(*measure, summed(&numbers)?),
                 What::Moments(segments) => _ = tap.moments.insert(Segment::key(segments), summed(&numbers)?),
+                What::Features | What::Maps => {}
             }
         }
         Ok(taps)
@@ -176,6 +233,19 @@ fn summed(numbers: &[f64]) -> Result<Sums> {
 fn upper_triangle(matrix: &[f64], size: usize) -> Vec<f64> {
     let at = |row: usize, column: usize| matrix.get(row * size + column).copied().unwrap_or(f64::NAN);
     (0..size).flat_map(|row| (row..size).map(move |column| (at(row, column) + at(column, row)) / 2.0)).collect()
+}
+
+fn shape_at(shape: &[usize], axis: usize) -> usize {
+    shape.get(axis).copied().unwrap_or(1)
+}
+
+/// `count × extent × inner` numbers with `extent` as their first axis.
+fn gathered(numbers: &[f64], count: usize, extent: usize, inner: usize) -> Vec<f64> {
+    let run = |row: usize, place: usize| {
+        let start = (place * extent + row) * inner;
+        numbers.get(start..start + inner).unwrap_or_default()
+    };
+    (0..extent).flat_map(|row| (0..count).flat_map(move |place| run(row, place).iter().copied())).collect()
 }
 
 /// The last place of the batch axis in all places.

@@ -2,6 +2,8 @@
 //!
 //! One row per measure in [`MEASURES`]. Every measure merges: sums are added, extremes are compared.
 
+use std::collections::BTreeSet;
+
 use super::emit::Reduction;
 
 /// A number per position of a tap's axis.
@@ -19,6 +21,10 @@ pub enum Measure {
     Minimum,
     /// The largest.
     Maximum,
+    /// The ranks of the pictures that the channel is, one per sample, summed up.
+    Ranks,
+    /// The drops of the nuclear norm without the channel, one per sample, summed up.
+    Independence,
 }
 
 /// All measures, with the names that they have in files.
@@ -29,7 +35,62 @@ pub const MEASURES: &[(Measure, &str)] = &[
     (Measure::NonZero, "non-zero-count"),
     (Measure::Minimum, "minimum"),
     (Measure::Maximum, "maximum"),
+    (Measure::Ranks, "rank-sum"),
+    (Measure::Independence, "independence-sum"),
 ];
+
+/// What is to be measured at every tap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The measures.
+    pub measures: BTreeSet<Measure>,
+    /// True if the products of the channels of every group with one another are summed up as well.
+    pub products: bool,
+    /// True if the means of every channel are kept sample by sample, for the first samples.
+    pub features: bool,
+}
+
+/// What a criterion needs beyond what the engine sums up anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Products of channels with one another.
+    Products,
+    /// Means by sample.
+    Features,
+    /// A measure that takes whole activations.
+    Measure(Measure),
+}
+
+impl Default for Wish {
+    /// What costs little: all that the engine sums up by channel.
+    fn default() -> Self {
+        let measures = MEASURES.iter().map(|(measure, _)| *measure).filter(|m| !m.needs_maps()).collect();
+        Self { measures, products: false, features: false }
+    }
+}
+
+impl Wish {
+    /// Nothing but what is known after a run anyway.
+    pub fn nothing() -> Self {
+        Self { measures: BTreeSet::new(), products: false, features: false }
+    }
+
+    /// This and what a criterion needs.
+    #[must_use]
+    pub fn and(mut self, need: Need) -> Self {
+        match need {
+            Need::Products => self.products = true,
+            Need::Features => self.features = true,
+            Need::Measure(measure) => _ = self.measures.insert(measure),
+        }
+        self
+    }
+
+    /// True if whole activations must leave the engine.
+    pub(super) fn maps(&self) -> bool {
+        self.measures.iter().any(|measure| measure.needs_maps())
+    }
+}
 
 impl Measure {
     /// The name in files.
@@ -47,14 +108,20 @@ impl Measure {
         matches!(self, Self::Minimum | Self::Maximum)
     }
 
-    /// How the graph computes it.
-    pub(super) fn reduction(self) -> Reduction {
-        match self {
+    /// True for what is worked out of whole activations on the host.
+    pub fn needs_maps(self) -> bool {
+        self.reduction().is_none()
+    }
+
+    /// How the graph computes it, if it does.
+    pub(super) fn reduction(self) -> Option<Reduction> {
+        Some(match self {
             Self::Sum | Self::NonZero => Reduction::Sum,
             Self::Square => Reduction::Square,
             Self::Absolute => Reduction::Absolute,
             Self::Minimum => Reduction::Minimum,
             Self::Maximum => Reduction::Maximum,
-        }
+            Self::Ranks | Self::Independence => return None,
+        })
     }
 }

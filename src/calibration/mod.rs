@@ -8,18 +8,20 @@ pub mod batching;
 mod emit;
 mod fit;
 mod gather;
+mod maps;
 mod measure;
 mod reductions;
 mod segments;
 pub mod source;
 mod statistics;
+pub mod statistics_file;
 mod sums;
 mod taps;
 
 pub use gather::{Gathering, Shard};
-pub use measure::{MEASURES, Measure};
+pub use measure::{MEASURES, Measure, Need, Wish};
 pub use segments::Segment;
-pub use statistics::{Statistics, TapStatistics};
+pub use statistics::{FEATURES, Statistics, TapStatistics};
 pub use sums::{Sums, WORDS};
 pub use taps::{GroupTap, Tap, Taps, WeightAxis};
 

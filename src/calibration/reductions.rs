@@ -7,18 +7,9 @@
 use std::collections::BTreeSet;
 
 use super::emit::{Emitter, Reduction};
-use super::{Measure, Segment, Taps};
+use super::{Measure, Segment, Taps, Wish};
 use crate::kept::Zero;
 use crate::proto::onnx::ModelProto;
-
-/// What is wanted of a model's taps.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wish {
-    /// Measured at every tap.
-    pub(super) measures: BTreeSet<Measure>,
-    /// True if the products of the channels of every group with one another are summed up as well.
-    pub(super) moments: bool,
-}
 
 /// A model that measures itself.
 pub(super) struct Reductions {
@@ -39,6 +30,10 @@ pub(super) enum What {
     Measure(Measure),
     /// Summed products by channel and channel, for the channels in these segments.
     Moments(Vec<Segment>),
+    /// Means over all axes but the first and that of the tap, in this order.
+    Features,
+    /// The value itself, with its first axis and that of the tap before all others; the first may have the extent 1.
+    Maps,
 }
 
 /// Adds the nodes to a copy of `model`.
@@ -64,10 +59,30 @@ pub(super) fn reductions(model: &ModelProto, taps: &Taps, wish: &Wish) -> Reduct
             if tap.rank == 1 { (emit.reshape(&value, &[1, -1]), 1, 2) } else { (value, tap.axis, tap.rank) };
         let others: Vec<usize> = (0..rank).filter(|other| *other != axis).collect();
         for measure in &wish.measures {
+            let Some(reduction) = measure.reduction() else { continue };
             let measured = if *measure == Measure::NonZero { emit.is_not_zero(&value) } else { value.clone() };
-            put(What::Measure(*measure), emit.reduce(measure.reduction(), &measured, &others));
+            put(What::Measure(*measure), emit.reduce(reduction, &measured, &others));
         }
-        if wish.moments {
+        if wish.features || wish.maps() {
+            // Where the tapped axis comes first, there is none that could count samples, and the batch is taken as one.
+            let inner: Vec<usize> = (1..rank).filter(|other| *other != axis).collect();
+            let order: Vec<usize> = [0, axis].into_iter().chain(inner).collect();
+            let sorted = match axis {
+                0 => emit.reshape(&value, &[1, i64::try_from(tap.extent).unwrap_or(i64::MAX), -1]),
+                1 => value.clone(),
+                _ => emit.transpose(&value, &order),
+            };
+            let sorted_rank = if axis == 0 { 3 } else { rank };
+            if wish.features {
+                let rest: Vec<usize> = (2..sorted_rank).collect();
+                let means = if rest.is_empty() { sorted.clone() } else { emit.reduce(Reduction::Mean, &sorted, &rest) };
+                put(What::Features, means);
+            }
+            if wish.maps() {
+                put(What::Maps, sorted);
+            }
+        }
+        if wish.products {
             let order: Vec<usize> = std::iter::once(axis).chain(others).collect();
             let first = if axis == 0 { value } else { emit.transpose(&value, &order) };
             let rows = emit.reshape(&first, &[i64::try_from(tap.extent).unwrap_or(i64::MAX), -1]);

@@ -37,7 +37,12 @@ pub struct TapStatistics {
     /// Products of channels with one another, by the key of the segments in which they lie: the upper triangle of the
     /// matrix, row by row.
     pub moments: BTreeMap<String, Sums>,
+    /// The mean of every position in one sample, by the number of the sample; the first [`FEATURES`] of those seen.
+    pub features: BTreeMap<usize, Vec<f32>>,
 }
+
+/// Of how many samples means are kept one by one.
+pub const FEATURES: usize = 512;
 
 impl Statistics {
     /// Statistics of nothing, for these taps.
@@ -87,11 +92,13 @@ impl TapStatistics {
         if self.count == 0 {
             (self.count, self.sums) = (other.count, other.sums.clone());
             (self.extremes, self.moments) = (other.extremes.clone(), other.moments.clone());
+            self.features = other.features.clone();
             return Ok(());
         }
         if !self.sums.keys().eq(other.sums.keys())
             || !self.extremes.keys().eq(other.extremes.keys())
             || !self.moments.keys().eq(other.moments.keys())
+            || self.features.is_empty() != other.features.is_empty()
         {
             return Err(different());
         }
@@ -101,6 +108,12 @@ impl TapStatistics {
         }
         for (key, sums) in &mut self.moments {
             sums.merge(other.moments.get(key).ok_or_else(different)?)?;
+        }
+        for (sample, means) in &other.features {
+            self.features.insert(*sample, means.clone());
+        }
+        while self.features.len() > FEATURES {
+            self.features.pop_last();
         }
         for (measure, numbers) in &mut self.extremes {
             let others = other.extremes.get(measure).filter(|o| o.len() == numbers.len()).ok_or_else(different)?;

@@ -8,6 +8,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use onnx_mtprune::allocate::Choice;
 
 use super::runtime::EngineArguments;
+use super::calibrate::{CalibrateArguments, MergeArguments};
 use super::values::{self, InputShape, TaskOutputs};
 
 const EXAMPLES: &str = "\
@@ -68,6 +69,10 @@ pub(crate) enum Command {
     Verify(VerifyArguments),
     /// List what can run models here, and what cannot and why
     Engines(EnginesArguments),
+    /// Measure the activations of a model on samples, for criteria that look at them
+    Calibrate(CalibrateArguments),
+    /// Put together what several runs of `calibrate` have measured
+    Merge(MergeArguments),
 }
 
 /// Pruning, the command without a name.

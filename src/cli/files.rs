@@ -100,7 +100,7 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-/// A text that is whole in a temporary file beside its target and waits to be put in place.
+/// A small file that is whole in a temporary one beside its target and waits to be put in place.
 pub(crate) struct Staged {
     file: NamedTempFile,
     path: PathBuf,
@@ -119,8 +119,8 @@ impl Staged {
     }
 
     /// Fills the temporary file.
-    pub(crate) fn fill(&mut self, text: &str) -> Result<()> {
-        self.file.write_all(text.as_bytes()).map_err(|e| failed(&self.path, e))?;
+    pub(crate) fn fill(&mut self, contents: impl AsRef<[u8]>) -> Result<()> {
+        self.file.write_all(contents.as_ref()).map_err(|e| failed(&self.path, e))?;
         self.file.as_file().sync_all().map_err(|e| failed(&self.path, e))
     }
 

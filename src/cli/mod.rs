@@ -5,6 +5,7 @@
 
 mod arguments;
 mod calibration;
+mod calibrate;
 mod console;
 mod engines;
 mod files;
@@ -40,6 +41,8 @@ fn dispatch(arguments: Arguments) -> Result<()> {
         (Some(Command::Inspect(arguments)), _) => inspect::run(&arguments),
         (Some(Command::Verify(arguments)), _) => verify::run(&arguments),
         (Some(Command::Engines(arguments)), _) => engines::run(&arguments),
+        (Some(Command::Calibrate(arguments)), _) => calibrate::run(&arguments),
+        (Some(Command::Merge(arguments)), _) => calibrate::merge(&arguments),
         (None, Some(arguments)) => prune::run(&arguments, Console::new(arguments.quiet, arguments.verbose)),
         // The parser asks for a model before it gets here.
         (None, None) => Console::new(false, false).print(&Arguments::command().render_help().to_string()),

@@ -5,6 +5,7 @@ use onnx_mtprune::allocate::Choice;
 use onnx_mtprune::fidelity;
 use onnx_mtprune::repair::METHODS;
 use onnx_mtprune::engine::Device;
+use onnx_mtprune::calibration::Shard;
 use onnx_mtprune::score::CRITERIA;
 
 use super::runtime;
@@ -91,6 +92,16 @@ pub(crate) fn input_shape(text: &str) -> Result<InputShape, String> {
     let extents: Option<Vec<usize>> =
         extents.split(['x', ',']).filter(|e| !e.is_empty()).map(|e| e.parse().ok().filter(|n| *n > 0)).collect();
     if name.is_empty() { Err(wrong()) } else { Ok((name.to_owned(), extents.ok_or_else(wrong)?)) }
+}
+
+/// A share of the work, `I/N`: number I of N, counted from 1; gives I - 1 and N.
+pub(crate) fn shard(text: &str) -> Result<Shard, String> {
+    let wrong = || "write it as I/N, with I from 1 to N".to_owned();
+    let (index, count) = text.split_once('/').ok_or_else(wrong)?;
+    let index: usize = index.parse().map_err(|_| wrong())?;
+    let count: usize = count.parse().map_err(|_| wrong())?;
+    let index = index.checked_sub(1).filter(|index| *index < count).ok_or_else(wrong)?;
+    Ok(Shard { index, count })
 }
 
 fn number(text: &str) -> Option<f64> {

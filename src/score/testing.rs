@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::CriterionRow;
-use crate::calibration::{Batch, Batches, Gathering, MEASURES, Measure, Shard, Statistics};
+use crate::calibration::{Batch, Batches, Gathering, MEASURES, Shard, Statistics, Wish};
 use crate::engine::{Tract, inputs, value};
 use crate::proto::onnx::ModelProto;
 use crate::proto::tensor;
@@ -45,10 +45,11 @@ pub(super) fn measured(text: &str, weights: &[(&str, &[f32])], x: &[f32]) -> Mea
     let statistics = {
         let analysis = Analysis::of(&model, &[]).unwrap();
         let taps = analysis.taps();
-        let measures: Vec<Measure> = MEASURES.iter().map(|(measure, _)| *measure).collect();
+        let measures = MEASURES.iter().map(|(measure, _)| *measure).collect();
+        let wish = Wish { measures, products: true, features: true };
         let mut statistics = Statistics::empty(&taps);
         let batches = One(Batch { feeds, samples, filler: 0 });
-        Gathering::new(&model, &taps, &measures, true, &Tract)
+        Gathering::new(&model, &taps, &wish, &Tract)
             .run(&batches, Shard::ALL, &mut statistics, &mut |_| Ok(()))
             .unwrap();
         statistics

@@ -46,6 +46,7 @@ const EXCEPTIONS: &[(&str, &[&str], &str)] = &[
             "MatMul",
             "ReduceL1",
             "ReduceMax",
+            "ReduceMean",
             "ReduceMin",
             "ReduceSum",
             "ReduceSumSquare",
