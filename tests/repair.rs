@@ -52,7 +52,12 @@ impl Case {
         edit(&mut original);
         let analysis = Analysis::of(&original, &[]).unwrap();
         let config = PruneConfig { ratio: 0.5, ..PruneConfig::default() };
-        let rewritten = analysis.apply(&analysis.plan(&config).unwrap()).unwrap();
+        let mut plan = analysis.plan(&config).unwrap();
+        // Every second channel, so that `depend` can say which ones go.
+        for kept in plan.kept.iter_mut().flatten() {
+            kept.iter_mut().zip(0u32..).for_each(|(index, i)| *index = 2 * i);
+        }
+        let rewritten = analysis.apply(&plan).unwrap();
         assert!(!rewritten.kept.is_empty(), "nothing is pruned");
         let pruned = rewritten.output.materialise().unwrap();
         drop(analysis);
@@ -169,4 +174,155 @@ fn only_the_constants_named_differ() {
     }
     assert_eq!(undone, case.pruned);
     assert!(case.error(&repaired.model) < 0.8 * case.error(&case.pruned));
+}
+
+/// Models whose removed channels depend on the kept ones, with the shape of `x`, the tensors that are made dependent,
+/// and how many contractions must be refitted.
+const EXACT: &[(&str, &[usize], &[&str], usize)] = &[
+    // A depthwise convolution keeps the dependence, the pointwise one behind it restores it.
+    (
+        "in x [4,3,8,8]
+         a = Conv(x, w0[8,3,3,3], b0[8])
+         b = Relu(a)
+         c = Conv(b, d[8,1,3,3], group=8)
+         y = Conv(c, w1[5,8,1,1])
+         out y",
+        &[4, 3, 8, 8],
+        &["w0", "b0", "d"],
+        2,
+    ),
+    // Grouped: whole groups or positions inside them.
+    (
+        "in x [4,3,8,8]
+         a = Conv(x, w0[16,3,3,3], b0[16])
+         b = Relu(a)
+         y = Conv(b, w1[6,8,3,3], b1[6], group=2)
+         out y",
+        &[4, 3, 8, 8],
+        &["w0", "b0"],
+        1,
+    ),
+    (
+        "in x [4,3,7,6]
+         a = Conv(x, w0[8,3,3,3], b0[8])
+         b = Relu(a)
+         y = ConvTranspose(b, w1[8,5,3,2], b1[5], strides=[2,3], pads=[1,0,0,1], output_padding=[1,2])
+         out y",
+        &[4, 3, 7, 6],
+        &["w0", "b0"],
+        1,
+    ),
+    (
+        "in x [4,3,12]
+         a = Conv(x, w0[8,3,3], b0[8], pads=[1,1])
+         b = Relu(a)
+         y = ConvTranspose(b, w1[8,5,4], strides=[2], pads=[1,2])
+         out y",
+        &[4, 3, 12],
+        &["w0", "b0"],
+        1,
+    ),
+    (
+        "in x [16,6]
+         a = Gemm(x, w0[8,6], b0[8], transB=1)
+         b = Relu(a)
+         y = Gemm(b, w1[8,5], b1[5], alpha=0.5, beta=2.0)
+         out y",
+        &[16, 6],
+        &["w0", "b0"],
+        1,
+    ),
+    (
+        "in x [6,5,4]
+         a = Gemm(f, w0[8,20], b0[8], transB=1)
+         f = Flatten(x)
+         b = Relu(a)
+         h = MatMul(b, w1[8,7])
+         y = Add(h, b1[7])
+         out y",
+        &[6, 5, 4],
+        &["w0", "b0"],
+        1,
+    ),
+    (
+        "in x [4,6,5]
+         t = Transpose(x, perm=[0,2,1])
+         a = Conv(t, w0[8,5,1], b0[8])
+         b = Relu(a)
+         y = MatMul(w1[7,8], b)
+         out y",
+        &[4, 6, 5],
+        &["w0", "b0"],
+        1,
+    ),
+    // A normalisation that takes the bias into its mean.
+    (
+        "in x [4,3,8,8]
+         a = Conv(x, w0[8,3,3,3], b0[8])
+         b = Relu(a)
+         c = Conv(b, w1[5,8,3,3])
+         y = BatchNormalization(c, s<1.0,2.0,0.5,1.5,1.0>, t[5], m[5], v<1.0,2.0,0.5,1.5,1.0>)
+         out y",
+        &[4, 3, 8, 8],
+        &["w0", "b0"],
+        1,
+    ),
+    // The input weights of a recurrence: channels first, then time first.
+    (
+        "in x [4,3,10]
+         a = Conv(x, w0[8,3,3], b0[8])
+         b = Relu(a)
+         c = Transpose(b, perm=[2,0,1])
+         h, i, j = LSTM(c, w[1,12,8], r[1,12,3], hidden_size=3)
+         y = Reshape(h, {8,4,3})
+         out y",
+        &[4, 3, 10],
+        &["w0", "b0"],
+        1,
+    ),
+];
+
+#[test]
+fn every_kind_of_contraction_is_restored_exactly() {
+    for (model, shape, dependent, refitted) in EXACT {
+        let case = Case::new(model, shape, |m| depend(m, dependent, 0.5));
+        let before = case.error(&case.pruned);
+        let repaired = case.repair(1e-9);
+        let after = case.error(&repaired.model);
+        println!("{before:.3} -> {after:.2e}");
+        assert!(before > 0.02 && after < 2e-5, "{model}: {before} {after}");
+        assert_eq!((repaired.refitted, repaired.left.len()), (*refitted, 0), "{model}: {:?}", repaired.left);
+    }
+}
+
+/// The skip loses something itself, which only the last contraction before the sum can make up for.
+#[test]
+fn a_residual_branch_makes_up_for_its_skip() {
+    for normalised in [false, true] {
+        let last = if normalised {
+            "e = Conv(d, w3[8,8,3,3], pads=[1,1,1,1])
+             f = BatchNormalization(e, s<1.0,2.0,0.5,1.5,1.0,1.0,-1.0,0.7>, t[8], m[8], v<1.0,2.0,0.5,1.5,1.0,1.0,2.0,3.0>)"
+        } else {
+            "f = Conv(d, w3[8,8,3,3], b3[8], pads=[1,1,1,1])"
+        };
+        let model = format!(
+            "in x [4,3,8,8]
+             a = Conv(x, w0[16,3,3,3], b0[16], pads=[1,1,1,1])
+             b = Relu(a)
+             g = Conv(b, w1[8,16,1,1], b1[8])
+             c = Conv(b, w2[8,16,3,3], b2[8], pads=[1,1,1,1])
+             d = Relu(c)
+             {last}
+             h = Add(f, g)
+             i = Relu(h)
+             y = Conv(i, w4[3,8,1,1], b4[3])
+             out y"
+        );
+        let case = Case::new(&model, &[4, 3, 8, 8], |_| ());
+        let repaired = case.repair(1e-3);
+        let (before, after) = (case.error(&case.pruned), case.error(&repaired.model));
+        println!("{before:.3} -> {after:.3}");
+        assert!(after < 0.8 * before, "{before} {after}");
+        assert_eq!((repaired.refitted, repaired.left.len()), (4, 0));
+    }
 }

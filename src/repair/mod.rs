@@ -116,7 +116,15 @@ pub fn repair(
     let constants = Constants::of(&model);
     let wiring = Wiring::of(&model)?;
     let (contractions, left) = plan::plan(&model, &wiring, &constants, kept, &names);
-    let dense = Dense { model: &inlined.model, wiring: &dense_wiring, kept, engine, batches, seed: config.seed };
+    let dense = Dense {
+        model: &inlined.model,
+        wiring: &dense_wiring,
+        constants: Constants::of(&inlined.model),
+        kept,
+        engine,
+        batches,
+        seed: config.seed,
+    };
     let mut work = Work { model: &mut model, wiring, constants, left, refitted: 0 };
     least_squares::refit(&mut work, &dense, &contractions, config)?;
     let Work { constants, left, refitted, .. } = work;

@@ -124,18 +124,8 @@ fn contraction(
     }
     let bias = bias(model, wiring, constants, node, &linear, &output);
     let Some(bias) = bias else { return refused("its bias is computed, or of another shape".to_owned()) };
-    let label = label(node);
-    Some(Ok(Contraction {
-        node: position,
-        label,
-        linear,
-        data,
-        aim: output.clone(),
-        output,
-        weight,
-        bias,
-        chain: vec![],
-    }))
+    let (label, aim) = (label(node), shown.clone());
+    Some(Ok(Contraction { node: position, label, linear, data, aim, output, weight, bias, chain: vec![] }))
 }
 
 /// Where a bias can go; `None` if there is one that cannot be changed.

@@ -4,16 +4,19 @@
 
 use std::collections::BTreeSet;
 
+use faer::MatRef;
+
+use super::constants::Constants;
 use super::frontier::{BatchFacts, Frontier};
 use super::plan::Contraction;
 use super::rows::{Channels, Gather, Numbers, choose, output_axis};
 use super::wiring::Wiring;
-use crate::Result;
 use crate::calibration::Batches;
 use crate::engine::{Engine, Value};
 use crate::kept::{Kept, KeptAxes};
 use crate::ops::linear::Geometry;
 use crate::proto::onnx::ModelProto;
+use crate::{Error, Result};
 
 /// The targets of one contraction in one batch.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +36,7 @@ pub(super) type Targets = std::result::Result<Vec<Target>, String>;
 pub(super) struct Dense<'a> {
     pub(super) model: &'a ModelProto,
     pub(super) wiring: &'a Wiring,
+    pub(super) constants: Constants,
     pub(super) kept: &'a Kept,
     pub(super) engine: &'a dyn Engine,
     pub(super) batches: &'a dyn Batches,
@@ -72,6 +76,9 @@ fn target(
     batch: BatchFacts,
     rows: usize,
 ) -> Result<Target> {
+    if let Geometry::Recurrent { .. } = contraction.linear.geometry {
+        return inside(dense, contraction, value, batch, rows);
+    }
     let value = match dense.kept.activations.get(&contraction.aim) {
         Some(axes) => Numbers::of(&select(value, axes)?)?,
         None => Numbers::of(value)?,
@@ -79,6 +86,50 @@ fn target(
     let view = Channels::along(&value.shape, output_axis(&contraction.linear, value.shape.len())?)?;
     let rows = choose(view.rows(), rows, batch, dense.seed ^ contraction.node as u64);
     let numbers = rows.iter().flat_map(|row| view.row(&value.data, *row)).map(|x| x as f32).collect();
+    Ok(Target { shape: value.shape, rows, numbers })
+}
+
+/// What the input adds to the sums inside the cells of a recurrence: data times dense weights, kept rows of them.
+fn inside(
+    dense: &Dense<'_>,
+    contraction: &Contraction,
+    value: &Value,
+    batch: BatchFacts,
+    rows: usize,
+) -> Result<Target> {
+    let missing = || Error::input("the original has no such recurrence").tensor(&contraction.output);
+    let nodes = dense.model.graph.as_ref().map_or(&[][..], |g| &g.node);
+    let node = dense.wiring.producer.get(&contraction.output).and_then(|at| nodes.get(*at)).ok_or_else(missing)?;
+    let name = node.input.get(contraction.linear.weight).ok_or_else(missing)?;
+    let weights = dense.constants.numbers(dense.model, name).ok_or_else(missing)?;
+    let dims = dense.constants.dims(dense.model, name).ok_or_else(missing)?;
+    let &[directions, gates, inputs] = dims.as_slice() else { return Err(missing()) };
+    let kept = dense.kept.constants.get(name).and_then(|axes| axes.get(1)).and_then(Option::as_ref);
+    let kept: Vec<usize> = match kept {
+        Some(kept) => kept.iter().map(|i| *i as usize).collect(),
+        None => (0..gates).collect(),
+    };
+    let value = Numbers::of(value)?;
+    let view = Channels::along(&value.shape, value.shape.len().saturating_sub(1))?;
+    if view.channels != inputs || directions * kept.len() != contraction.linear.outputs {
+        return Err(missing());
+    }
+    let rows = choose(view.rows(), rows, batch, dense.seed ^ contraction.node as u64);
+    let data: Vec<f64> = rows.iter().flat_map(|row| view.row(&value.data, *row)).collect();
+    let chosen: Vec<f64> = (0..directions)
+        .flat_map(|d| kept.iter().map(move |gate| (d * gates + gate) * inputs))
+        .flat_map(|start| weights.get(start..start + inputs).unwrap_or_default())
+        .copied()
+        .collect();
+    if chosen.len() != contraction.linear.outputs * inputs {
+        return Err(missing());
+    }
+    let data = MatRef::from_row_major_slice(&data, rows.len(), inputs);
+    let weights = MatRef::from_row_major_slice(&chosen, contraction.linear.outputs, inputs);
+    let product = data * weights.transpose();
+    let outputs = contraction.linear.outputs;
+    let numbers =
+        (0..rows.len()).flat_map(|i| (0..outputs).map(move |j| (i, j))).map(|at| product[at] as f32).collect();
     Ok(Target { shape: value.shape, rows, numbers })
 }
 
