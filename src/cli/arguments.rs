@@ -7,8 +7,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use onnx_mtprune::allocate::Choice;
 
-use super::runtime::EngineArguments;
 use super::calibrate::{CalibrateArguments, MergeArguments};
+use super::runtime::EngineArguments;
 use super::values::{self, InputShape, TaskOutputs};
 
 const EXAMPLES: &str = "\

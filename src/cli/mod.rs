@@ -4,8 +4,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod arguments;
-mod calibration;
 mod calibrate;
+mod calibration;
 mod console;
 mod engines;
 mod files;

@@ -2,10 +2,10 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use onnx_mtprune::allocate::Choice;
+use onnx_mtprune::calibration::Shard;
+use onnx_mtprune::engine::Device;
 use onnx_mtprune::fidelity;
 use onnx_mtprune::repair::METHODS;
-use onnx_mtprune::engine::Device;
-use onnx_mtprune::calibration::Shard;
 use onnx_mtprune::score::CRITERIA;
 
 use super::runtime;

@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 use super::RepairConfig;
 use super::constants::Constants;
+use super::evidence::Evidence;
 use super::frontier::Frontier;
-use super::moments::Moments;
 use super::plan::{Bias, Contraction, Left, Link, factors};
 use super::rows::{Channels, Gather, Numbers, output_axis};
 use super::targets::{Dense, Target, fits, targets};
@@ -88,18 +88,19 @@ fn one(
     config: &RepairConfig,
 ) -> Result<Option<String>> {
     let linear = &contraction.linear;
-    let need = linear.inputs.saturating_mul(linear.inputs).saturating_mul(linear.groups).saturating_mul(3 * 8);
+    let need = linear.inputs.saturating_mul(linear.inputs).saturating_mul(linear.groups).saturating_mul(5 * 8);
     if need > config.memory {
         return Ok(Some(format!("the fit of {} inputs needs more memory than is allowed", linear.inputs)));
     }
-    let mut moments: Vec<Moments> = (0..linear.groups).map(|_| Moments::new(linear.inputs, linear.outputs)).collect();
+    let mut evidence: Vec<Evidence> =
+        (0..linear.groups).map(|_| Evidence::new(linear.inputs, linear.outputs)).collect();
     let names = wanted(contraction);
     let links = links(work, contraction);
     let mut why = None;
     frontier.run(work.model, &work.wiring, &names, later, &mut |batch, values| {
         if why.is_none()
             && let Some(target) = targets.get(batch.index)
-            && let Err(error) = add(contraction, &links, target, &names, values, &mut moments)
+            && let Err(error) = add(contraction, &links, (batch.index, target), &names, values, &mut evidence)
         {
             why = Some(error.to_string());
         }
@@ -108,7 +109,7 @@ fn one(
     if why.is_some() {
         return Ok(why);
     }
-    solve(work, contraction, &moments, config)
+    solve(work, contraction, &evidence, config)
 }
 
 /// What lies between output and aim, with its numbers.
@@ -128,14 +129,14 @@ fn links(work: &Work<'_>, contraction: &Contraction) -> Vec<Between> {
     contraction.chain.iter().filter_map(link).collect()
 }
 
-/// Adds one batch to the moments.
+/// Adds one batch, by its number and what is aimed at, to the evidence.
 fn add(
     contraction: &Contraction,
     links: &[Between],
-    target: &Target,
+    (batch, target): (usize, &Target),
     names: &[String],
     values: &[crate::engine::Value],
-    moments: &mut [Moments],
+    evidence: &mut [Evidence],
 ) -> Result<()> {
     let linear = &contraction.linear;
     let missing = || Error::engine("the engine did not return what was asked for");
@@ -167,16 +168,16 @@ fn add(
             }
         }
     }
-    let single = moments.len() == 1;
-    moments.par_iter_mut().enumerate().for_each(|(group, moments)| {
+    let single = evidence.len() == 1;
+    evidence.par_iter_mut().enumerate().for_each(|(group, evidence)| {
         let inputs = gather.group(&data.data, group, &target.rows);
         if single {
-            moments.add(&inputs, &aims, true);
+            evidence.add(batch, &inputs, &aims, true);
         } else {
             let own = group * linear.outputs..(group + 1) * linear.outputs;
             let aims: Vec<f64> =
                 aims.chunks_exact(outputs).filter_map(|row| row.get(own.clone())).flatten().copied().collect();
-            moments.add(&inputs, &aims, false);
+            evidence.add(batch, &inputs, &aims, false);
         }
     });
     Ok(())
@@ -186,7 +187,7 @@ fn add(
 fn solve(
     work: &mut Work<'_>,
     contraction: &Contraction,
-    moments: &[Moments],
+    evidence: &[Evidence],
     config: &RepairConfig,
 ) -> Result<Option<String>> {
     let linear = &contraction.linear;
@@ -194,13 +195,13 @@ fn solve(
         return Ok(Some("its weight cannot be read".to_owned()));
     };
     let with_bias = contraction.bias != Bias::Nowhere;
-    let fit = |(group, moments): (usize, &Moments)| {
+    let fit = |(group, evidence): (usize, &Evidence)| {
         let old = Mat::from_fn(linear.inputs, linear.outputs, |input, output| {
             weights.get(linear.offset(group, output, input)).copied().unwrap_or(0.0) * linear.scale
         });
-        moments.solve(&old, config.lambda, with_bias)
+        evidence.solve(&old, config.lambda, with_bias)
     };
-    let fits: Option<Vec<_>> = moments.par_iter().enumerate().map(fit).collect();
+    let fits: Option<Vec<_>> = evidence.par_iter().enumerate().map(fit).collect();
     let Some(fits) = fits else {
         return Ok(Some("its data or targets are not finite, or cannot be fitted".to_owned()));
     };

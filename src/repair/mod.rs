@@ -7,6 +7,7 @@
 
 mod bias;
 mod constants;
+mod evidence;
 mod frontier;
 mod least_squares;
 mod moments;

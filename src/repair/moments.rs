@@ -19,6 +19,8 @@ pub(super) struct Moments {
     cross: Mat<f64>,
     sum_inputs: Vec<f64>,
     sum_targets: Vec<f64>,
+    /// The squares of all targets, summed.
+    square_targets: f64,
 }
 
 /// The result of a fit: new weights, inputs x outputs, and the bias that goes with them.
@@ -37,7 +39,48 @@ impl Moments {
             cross: Mat::zeros(inputs, outputs),
             sum_inputs: vec![0.0; inputs],
             sum_targets: vec![0.0; outputs],
+            square_targets: 0.0,
         }
+    }
+
+    /// True before the first row.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// The moments of the rows of both.
+    pub(super) fn plus(&self, other: &Self) -> Self {
+        let sum = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a + b).collect();
+        Self {
+            rows: self.rows + other.rows,
+            inputs: self.inputs,
+            outputs: self.outputs,
+            gram: &self.gram + &other.gram,
+            cross: &self.cross + &other.cross,
+            sum_inputs: sum(&self.sum_inputs, &other.sum_inputs),
+            sum_targets: sum(&self.sum_targets, &other.sum_targets),
+            square_targets: self.square_targets + other.square_targets,
+        }
+    }
+
+    /// The squared error with which weights and bias (none: 0) predict the targets, summed over all rows and outputs.
+    /// `None` if it is not finite.
+    pub(super) fn error(&self, weights: &Mat<f64>, bias: &[f64]) -> Option<f64> {
+        let gram =
+            Mat::from_fn(self.inputs, self.inputs, |i, j| if i >= j { self.gram[(i, j)] } else { self.gram[(j, i)] });
+        let spread = &gram * weights;
+        let mut error = self.square_targets;
+        for j in 0..self.outputs {
+            let shift = bias.get(j).copied().unwrap_or(0.0);
+            let mut predicted = 0.0;
+            for i in 0..self.inputs {
+                let weight = weights[(i, j)];
+                error += weight * (spread[(i, j)] - 2.0 * self.cross[(i, j)]);
+                predicted += weight * self.sum_inputs[i];
+            }
+            error += shift * (2.0 * predicted - 2.0 * self.sum_targets[j] + self.rows as f64 * shift);
+        }
+        error.is_finite().then_some(error)
     }
 
     /// Adds rows: `a` is rows x inputs, `t` rows x outputs, both row-major. Incomplete rows are left out.
@@ -53,6 +96,7 @@ impl Moments {
         }
         for row in t.chunks_exact(self.outputs) {
             self.sum_targets.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+            self.square_targets += row.iter().map(|x| x * x).sum::<f64>();
         }
         let a = MatRef::from_row_major_slice(a, rows, self.inputs);
         let t = MatRef::from_row_major_slice(t, rows, self.outputs);
