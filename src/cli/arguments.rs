@@ -262,6 +262,9 @@ pub(crate) struct CalibrationArguments {
     /// Use at most N samples, picked by the seed
     #[arg(long, value_name = "N", value_parser = values::positive, requires = "calibration", help_heading = "Calibration")]
     pub(crate) max_samples: Option<usize>,
+    /// What `calibrate` has measured, for criteria that look at activations
+    #[arg(long, value_name = "FILE", help_heading = "Calibration")]
+    pub(crate) statistics: Option<PathBuf>,
     /// How remaining weights are repaired, so that layers give again what they gave before [default: least-squares]
     #[arg(long, value_name = "METHOD", value_parser = values::repairs(), requires = "calibration", help_heading = "Calibration")]
     pub(crate) repair: Option<String>,

@@ -14,13 +14,13 @@ use onnx_mtprune::calibration::batching::{Feeder, FeederOptions};
 use onnx_mtprune::calibration::source::{self, SourceOptions};
 use onnx_mtprune::calibration::statistics_file::{Origin, StatisticsFile, merge_all};
 use onnx_mtprune::calibration::{Batches, Gathering, Shard, Source, Statistics, Wish};
-use onnx_mtprune::engine::Tract;
 use onnx_mtprune::prune::{Analysis, Options};
 use onnx_mtprune::{Error, Result, functions, proto, score};
 
 use super::arguments::ShapeArguments;
 use super::console::Console;
 use super::files::{self, Staged, Written};
+use super::runtime::{Choice, EngineArguments};
 use super::values;
 
 /// How long a run goes on before it writes down what it has, unless told otherwise.
@@ -60,6 +60,8 @@ pub(crate) struct CalibrateArguments {
     pub(crate) save_every: Option<usize>,
     #[command(flatten)]
     pub(crate) shapes: ShapeArguments,
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
     /// Print nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -133,8 +135,9 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<()> {
         Ok(())
     };
     let StatisticsFile { origin, statistics: found } = &mut statistics;
+    let engine = arguments.engine.engine(Choice::Auto)?;
     console.stage("measure", || {
-        let mut gathering = Gathering::new(analysis.graph.model, &taps, &wish, &Tract);
+        let mut gathering = Gathering::new(analysis.graph.model, &taps, &wish, engine.as_ref());
         gathering.run(&feeder, shard, found, &mut |found| after(found, origin))
     })?;
     write(&arguments.output, &statistics)?;

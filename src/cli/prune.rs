@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use onnx_mtprune::allocate::{Plan, Rounding};
+use onnx_mtprune::calibration::{Gathering, Shard, Statistics, Wish};
 use onnx_mtprune::engine::Engine;
 use onnx_mtprune::functions;
 use onnx_mtprune::plan_file::PlanFile;
@@ -12,10 +13,12 @@ use onnx_mtprune::proto::{self, ModelFile, Output, WriteOptions};
 use onnx_mtprune::prune::{self, Analysis, PruneConfig};
 use onnx_mtprune::report::{Calibration, FileRow, Options, Report, Run, Verification, text, words};
 use onnx_mtprune::rewrite::Rewritten;
+use onnx_mtprune::score;
 use onnx_mtprune::verify as judge;
 use onnx_mtprune::{Error, Result};
 
 use super::arguments::PruneArguments;
+use super::calibrate;
 use super::calibration::Samples;
 use super::console::Console;
 use super::files::{self, Staged, Written};
@@ -40,10 +43,13 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     analysis.pages = file.pages.clone();
     let config = config(arguments);
     let samples = Samples::open(&arguments.calibration, &file.model, &analysis.graph, &analysis.tasks, config.seed)?;
+    let engine = samples.as_ref().map(|_| arguments.check.engine.engine(Choice::Auto)).transpose()?;
     let plan = match &planned {
         Some(planned) => console.stage("plan", || planned.plan(&analysis.groups))?,
         None => {
-            let scores = console.stage("score", || analysis.score(&config))?;
+            let statistics =
+                statistics(arguments, &file, &analysis, samples.as_ref(), engine.as_deref(), &mut console)?;
+            let scores = console.stage("score", || analysis.score_with(&config, statistics.as_ref()))?;
             console.stage("allocate", || analysis.allocate(&scores, &config))?
         }
     };
@@ -52,11 +58,8 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     }
     let mut rewritten = console.stage("rewrite", || analysis.apply(&plan))?;
     let (verification, mut length) = verified(arguments, &file, &rewritten, &mut console)?;
-    let calibration = match &samples {
-        Some(samples) => {
-            let engine = arguments.check.engine.engine(Choice::Auto)?;
-            Some(repair(samples, engine.as_ref(), &file, &mut rewritten, &mut length, &mut console)?)
-        }
+    let calibration = match samples.as_ref().zip(engine.as_deref()) {
+        Some((samples, engine)) => Some(repair(samples, engine, &file, &mut rewritten, &mut length, &mut console)?),
         None => None,
     };
 
@@ -96,6 +99,35 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     console.print(&text(&report, console.width()))
 }
 
+/// What the criterion needs of activations: from a file, or measured now; none where it needs nothing.
+fn statistics(
+    arguments: &PruneArguments,
+    file: &ModelFile,
+    analysis: &Analysis,
+    samples: Option<&Samples>,
+    engine: Option<&(dyn Engine + Send)>,
+    console: &mut Console,
+) -> Result<Option<Statistics>> {
+    if let Some(path) = &arguments.calibration.statistics {
+        let found = calibrate::read(path)?;
+        found.check_model(&files::sha256(&file.bytes)).map_err(|error| error.file(path))?;
+        if !found.is_complete() {
+            console.warn("the statistics are only a part of a calibration; `merge` puts parts together");
+        }
+        return Ok(Some(found.statistics));
+    }
+    let row = score::criterion(&arguments.criterion)?;
+    let (Some(samples), Some(engine), true) = (samples, engine, row.needs_statistics) else { return Ok(None) };
+    let taps = analysis.taps();
+    let wish = row.need.into_iter().fold(Wish::default(), Wish::and);
+    let mut found = Statistics::empty(&taps);
+    console.stage("measure", || {
+        let mut gathering = Gathering::new(analysis.graph.model, &taps, &wish, engine);
+        gathering.run(&samples.fit, Shard::ALL, &mut found, &mut |_| Ok(()))
+    })?;
+    Ok(Some(found))
+}
+
 /// Repairs what remains, which replaces the weights of the output, and measures what became of every task.
 fn repair(
     samples: &Samples,
@@ -110,7 +142,7 @@ fn repair(
         Some(repaired) => repaired.model.clone(),
         None => rewritten.output.materialise()?,
     };
-    let report = console.stage("measure", || samples.report(&file.model, &model, repaired.as_ref(), engine))?;
+    let report = console.stage("judge", || samples.report(&file.model, &model, repaired.as_ref(), engine))?;
     if repaired.is_some() {
         *length = length.and(u64::try_from(prost::Message::encoded_len(&model)).ok());
         rewritten.output = Output { model, ..Output::default() };
@@ -155,7 +187,7 @@ fn verified(
 
 fn inputs(arguments: &PruneArguments) -> Vec<&Path> {
     let own = &arguments.calibration;
-    let others = [&arguments.plan, &arguments.check.samples, &own.calibration, &own.labels];
+    let others = [&arguments.plan, &arguments.check.samples, &own.calibration, &own.labels, &own.statistics];
     std::iter::once(arguments.input.as_path()).chain(others.into_iter().flatten().map(|p| p.as_path())).collect()
 }
 
