@@ -65,7 +65,7 @@ impl Feeder {
         }
         let order = order(source.len(), options)?;
         let first = order.first().copied().unwrap_or(0);
-        let feeds = source.sample(first)?;
+        let feeds = source.sample(first).map_err(|e| numbered(e, first))?;
         let slots = declared_inputs(model)?
             .into_iter()
             .map(|input| Slot::new(input, &feeds).map_err(|e| place_of(e, source.as_ref(), first)))
@@ -96,7 +96,7 @@ impl Feeder {
 
     /// One sample, with its values in the order of the inputs.
     fn sample(&self, index: usize) -> Result<Feeds> {
-        let feeds = self.source.sample(index)?;
+        let feeds = self.source.sample(index).map_err(|e| numbered(e, index))?;
         let fit = |slot: &Slot| Ok((slot.input.name.clone(), slot.fit(&feeds)?));
         let fitted: Result<Feeds> = self.slots.iter().map(fit).collect();
         fitted.map_err(|e| place_of(e, self.source.as_ref(), index))
@@ -204,13 +204,18 @@ fn fixed_batch(slots: &[Slot]) -> Result<Option<usize>> {
     Ok(fixed.map(|(_, batch)| batch))
 }
 
-/// Says which sample an error is about.
+/// Says which sample an error is about, and which file it comes from.
 fn place_of(error: Error, source: &dyn Source, sample: usize) -> Error {
-    let error = error.prefix(format!("sample {sample}: "));
+    let error = numbered(error, sample);
     match source.file(sample) {
         Some(file) => error.file(file),
         None => error,
     }
+}
+
+/// Says which sample an error of the source is about, which names its file itself.
+fn numbered(error: Error, sample: usize) -> Error {
+    error.prefix(format!("sample {sample}: "))
 }
 
 #[cfg(test)]
