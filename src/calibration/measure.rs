@@ -50,14 +50,14 @@ pub struct Wish {
     pub features: bool,
 }
 
-/// What a criterion needs beyond what the engine sums up anyway.
+/// One thing that a criterion needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// Products of channels with one another.
     Products,
     /// Means by sample.
     Features,
-    /// A measure that takes whole activations.
+    /// A measure.
     Measure(Measure),
 }
 
@@ -70,7 +70,7 @@ impl Default for Wish {
 }
 
 impl Wish {
-    /// Nothing but what is known after a run anyway.
+    /// Nothing at all.
     pub fn nothing() -> Self {
         Self { measures: BTreeSet::new(), products: false, features: false }
     }
