@@ -113,12 +113,10 @@ impl Measure {
         self.reduction().is_none()
     }
 
-    /// How the graph computes it, if it does.
+    /// How the graph reduces it, if it does.
     pub(super) fn reduction(self) -> Option<Reduction> {
         Some(match self {
-            Self::Sum | Self::NonZero => Reduction::Sum,
-            Self::Square => Reduction::Square,
-            Self::Absolute => Reduction::Absolute,
+            Self::Sum | Self::Square | Self::Absolute | Self::NonZero => Reduction::Sum,
             Self::Minimum => Reduction::Minimum,
             Self::Maximum => Reduction::Maximum,
             Self::Ranks | Self::Independence => return None,
