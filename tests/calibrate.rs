@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -123,4 +124,57 @@ fn what_does_not_belong_together_is_refused() {
     let (code, _, err) = calibrate(&folder, "shard.safetensors", &["--shard", "5/4"]);
     assert!(code == 2 && err.contains("from 1 to N"), "{err}");
     assert!(!folder.file("all.safetensors").exists() && !folder.file("shard.safetensors").exists());
+}
+
+/// Real models on real samples: what the built-in engine measures and what ONNX Runtime does.
+#[test]
+fn engines_measure_the_same() {
+    const MODELS: [&str; 10] = [
+        "adult_mmoe",
+        "gomoku8",
+        "mlperf_ic_resnet8",
+        "mmnist_lenet",
+        "mmnist_resnet",
+        "mtcnn_onet",
+        "phasenet",
+        "retinaface_mnet025",
+        "snips_tr",
+        "ultraface_slim320",
+    ];
+    if !["ORT_DYLIB_PATH", "VIRTUAL_ENV"].iter().any(|name| std::env::var_os(name).is_some()) {
+        return common::skipped("no ONNX Runtime is named by ORT_DYLIB_PATH or VIRTUAL_ENV");
+    }
+    for name in MODELS {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models").join(name);
+        if !source.join("model.onnx").exists() {
+            common::skipped(&format!("../shared/models/{name} is not there"));
+            continue;
+        }
+        let folder = Folder::new();
+        let measure = |engine: &str| {
+            let (model, samples) = (source.join("model.onnx"), source.join("inputs.npz"));
+            let words = ["calibrate", model.to_str().unwrap(), "--calibration", samples.to_str().unwrap(), "-o", engine];
+            folder.succeed(&[&words[..], &["--max-samples", "8", "--batch-size", "4", "--engine", engine]].concat());
+            StatisticsFile::parse(&folder.bytes(engine)).unwrap().statistics
+        };
+        let (tract, other) = (measure("tract"), measure("onnxruntime"));
+        assert!(!tract.taps.is_empty() && tract.taps.len() == other.taps.len(), "{name}");
+        let mut worst: f64 = 0.0;
+        for (tract, other) in tract.taps.iter().zip(&other.taps) {
+            assert_eq!((&tract.name, tract.axis, tract.count), (&other.name, other.axis, other.count), "{name}");
+            let mut compare = |what: &str, a: &[f64], b: &[f64]| {
+                let size = a.iter().fold(f64::MIN_POSITIVE, |m, x| m.max(x.abs()));
+                let difference = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / size;
+                assert!(difference < 1e-4, "{name}, {}: {what} differs by {difference:e}", tract.name);
+                worst = worst.max(difference);
+            };
+            for (measure, sums) in &tract.sums {
+                compare(measure.name(), &sums.values(), &other.sums[measure].values());
+            }
+            for (measure, numbers) in &tract.extremes {
+                compare(measure.name(), numbers, &other.extremes[measure]);
+            }
+        }
+        println!("{name}: {} places, largest relative difference {worst:.1e}", tract.taps.len());
+    }
 }
