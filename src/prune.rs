@@ -24,8 +24,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::allocate::{self, AllocateConfig, Choice, Held, Plan, Rounding};
-use crate::calibration::{Statistics, Taps};
+use crate::calibration::{Batches, Gathering, Shard, Statistics, Taps, Wish};
 use crate::coupling::{self, Coupling, Rules};
+use crate::engine::Engine;
 use crate::functions::{self, Inlined};
 use crate::graph::{Graph, Pins, Place};
 use crate::groups::{self, Group, sharing};
@@ -215,6 +216,18 @@ impl<'m> Analysis<'m> {
             return Err(error.help("give samples with --calibration or what was measured on them with --statistics"));
         }
         row.criterion.score(&input)
+    }
+
+    /// Measures what is wished for on batches of samples, in one go.
+    ///
+    /// # Errors
+    /// A sample that cannot be read, a model that does not run, activations that are not finite.
+    pub fn measure(&self, wish: &Wish, engine: &dyn Engine, batches: &dyn Batches) -> Result<Statistics> {
+        let taps = self.taps();
+        let mut statistics = Statistics::empty(&taps);
+        let mut gathering = Gathering::new(self.graph.model, &taps, wish, engine);
+        gathering.run(batches, Shard::ALL, &mut statistics, &mut |_| Ok(()))?;
+        Ok(statistics)
     }
 
     /// Where the channels of the groups are measured.

@@ -15,8 +15,6 @@ use crate::proto::onnx::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reduction {
     Sum,
-    Square,
-    Absolute,
     Mean,
     Minimum,
     Maximum,
@@ -26,8 +24,6 @@ impl Reduction {
     fn operator(self) -> &'static str {
         match self {
             Self::Sum => "ReduceSum",
-            Self::Square => "ReduceSumSquare",
-            Self::Absolute => "ReduceL1",
             Self::Mean => "ReduceMean",
             Self::Minimum => "ReduceMin",
             Self::Maximum => "ReduceMax",
@@ -73,6 +69,16 @@ impl Emitter {
     /// The difference of two values.
     pub(super) fn subtract(&mut self, from: &str, what: &str) -> String {
         self.node("Sub", &[from, what], Vec::new())
+    }
+
+    /// The value times itself.
+    pub(super) fn square(&mut self, input: &str) -> String {
+        self.node("Mul", &[input, input], Vec::new())
+    }
+
+    /// The magnitudes of a value.
+    pub(super) fn magnitude(&mut self, input: &str) -> String {
+        self.node("Abs", &[input], Vec::new())
     }
 
     /// The sum of two values.

@@ -50,14 +50,14 @@ pub struct Wish {
     pub features: bool,
 }
 
-/// What a criterion needs beyond what the engine sums up anyway.
+/// One thing that a criterion needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// Products of channels with one another.
     Products,
     /// Means by sample.
     Features,
-    /// A measure that takes whole activations.
+    /// A measure.
     Measure(Measure),
 }
 
@@ -70,7 +70,7 @@ impl Default for Wish {
 }
 
 impl Wish {
-    /// Nothing but what is known after a run anyway.
+    /// Nothing at all.
     pub fn nothing() -> Self {
         Self { measures: BTreeSet::new(), products: false, features: false }
     }
@@ -113,12 +113,10 @@ impl Measure {
         self.reduction().is_none()
     }
 
-    /// How the graph computes it, if it does.
+    /// How the graph reduces it, if it does.
     pub(super) fn reduction(self) -> Option<Reduction> {
         Some(match self {
-            Self::Sum | Self::NonZero => Reduction::Sum,
-            Self::Square => Reduction::Square,
-            Self::Absolute => Reduction::Absolute,
+            Self::Sum | Self::Square | Self::Absolute | Self::NonZero => Reduction::Sum,
             Self::Minimum => Reduction::Minimum,
             Self::Maximum => Reduction::Maximum,
             Self::Ranks | Self::Independence => return None,

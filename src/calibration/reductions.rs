@@ -60,7 +60,13 @@ pub(super) fn reductions(model: &ModelProto, taps: &Taps, wish: &Wish) -> Reduct
         let others: Vec<usize> = (0..rank).filter(|other| *other != axis).collect();
         for measure in &wish.measures {
             let Some(reduction) = measure.reduction() else { continue };
-            let measured = if *measure == Measure::NonZero { emit.is_not_zero(&value) } else { value.clone() };
+            // ReduceSumSquare and ReduceL1 exist, but engines have their fast code for plain sums.
+            let measured = match measure {
+                Measure::Square => emit.square(&value),
+                Measure::Absolute => emit.magnitude(&value),
+                Measure::NonZero => emit.is_not_zero(&value),
+                _ => value.clone(),
+            };
             put(What::Measure(*measure), emit.reduce(reduction, &measured, &others));
         }
         if wish.features || wish.maps() {

@@ -110,9 +110,7 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<()> {
     )?;
     let mut wish = Wish::default();
     for name in &arguments.criterion {
-        if let Some(need) = score::criterion(name)?.need {
-            wish = wish.and(need);
-        }
+        wish = score::criterion(name)?.needs.iter().fold(wish, |wish, need| wish.and(*need));
     }
     let taps = analysis.taps();
     let origin = Origin {

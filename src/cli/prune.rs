@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use onnx_mtprune::allocate::{Plan, Rounding};
-use onnx_mtprune::calibration::{Gathering, Shard, Statistics, Wish};
+use onnx_mtprune::calibration::{Gathering, Shard, Statistics};
 use onnx_mtprune::engine::Engine;
 use onnx_mtprune::functions;
 use onnx_mtprune::plan_file::PlanFile;
@@ -119,7 +119,7 @@ fn statistics(
     let row = score::criterion(&arguments.criterion)?;
     let (Some(samples), Some(engine), true) = (samples, engine, row.needs_statistics) else { return Ok(None) };
     let taps = analysis.taps();
-    let wish = row.need.into_iter().fold(Wish::default(), Wish::and);
+    let wish = row.wish();
     let mut found = Statistics::empty(&taps);
     console.stage("measure", || {
         let mut gathering = Gathering::new(analysis.graph.model, &taps, &wish, engine);

@@ -19,7 +19,7 @@ mod testing;
 mod wanda;
 mod weights;
 
-use crate::calibration::{Measure, Need, Statistics};
+use crate::calibration::{Measure, Need, Statistics, Wish};
 use crate::coupling::Coupling;
 use crate::graph::Graph;
 use crate::groups::Group;
@@ -61,8 +61,15 @@ pub struct CriterionRow {
     pub note: &'static str,
     /// True if it needs what calibration measured.
     pub needs_statistics: bool,
-    /// What it needs beyond what calibration measures anyway.
-    pub need: Option<Need>,
+    /// What of it.
+    pub needs: &'static [Need],
+}
+
+impl CriterionRow {
+    /// All that calibration has to measure for this criterion alone.
+    pub fn wish(&self) -> Wish {
+        self.needs.iter().fold(Wish::nothing(), |wish, need| wish.and(*need))
+    }
 }
 
 /// All criteria, in the order in which they are listed.
@@ -72,91 +79,91 @@ pub static CRITERIA: &[CriterionRow] = &[
         criterion: &magnitude::Magnitude { power: 2, scales_only: false },
         note: "sum of squared weights of a channel, mean over the members of its group (DepGraph, arXiv 2301.12900)",
         needs_statistics: false,
-        need: None,
+        needs: &[],
     },
     CriterionRow {
         name: "l1",
         criterion: &magnitude::Magnitude { power: 1, scales_only: false },
         note: "sum of absolute weights of a channel, mean over the members of its group (DepGraph, arXiv 2301.12900)",
         needs_statistics: false,
-        need: None,
+        needs: &[],
     },
     CriterionRow {
         name: "bn-scale",
         criterion: &magnitude::Magnitude { power: 1, scales_only: true },
         note: "absolute gamma of the normalisations of a group (Network Slimming, arXiv 1708.06519); groups without one are scored by l1",
         needs_statistics: false,
-        need: None,
+        needs: &[],
     },
     CriterionRow {
         name: "random",
         criterion: &random::Random,
         note: "seeded random numbers: the baseline every other criterion must beat",
         needs_statistics: false,
-        need: None,
+        needs: &[],
     },
     CriterionRow {
         name: "activation-l1",
         criterion: &activation::Activation::Magnitude,
         note: "mean magnitude of what a channel delivers to those that contract it",
         needs_statistics: true,
-        need: None,
+        needs: &[Need::Measure(Measure::Absolute)],
     },
     CriterionRow {
         name: "activation-l2",
         criterion: &activation::Activation::Energy,
         note: "root of the mean square of what a channel delivers to those that contract it",
         needs_statistics: true,
-        need: None,
+        needs: &[Need::Measure(Measure::Square)],
     },
     CriterionRow {
         name: "apoz",
         criterion: &activation::Activation::NonZero,
         note: "share of what a channel delivers that is not zero: 1 - APoZ (Network Trimming, arXiv 1607.03250)",
         needs_statistics: true,
-        need: None,
+        needs: &[Need::Measure(Measure::NonZero)],
     },
     CriterionRow {
         name: "activation-variance",
         criterion: &activation::Activation::Variance,
         note: "variance of what a channel delivers to those that contract it",
         needs_statistics: true,
-        need: None,
+        needs: &[Need::Measure(Measure::Sum), Need::Measure(Measure::Square)],
     },
     CriterionRow {
         name: "wanda",
         criterion: &wanda::Wanda,
         note: "magnitudes of the weights that contract a channel times the root mean square of what they are fed, summed (Wanda, arXiv 2306.11695)",
         needs_statistics: true,
-        need: None,
+        needs: &[Need::Measure(Measure::Square)],
     },
     CriterionRow {
         name: "column-subset",
         criterion: &column_subset::ColumnSubset,
         note: "what least squares cannot bring back: backward elimination on the covariance of a group's activations, weighted by what contracts them",
         needs_statistics: true,
-        need: Some(Need::Products),
+        needs: &[Need::Measure(Measure::Sum), Need::Products],
     },
     CriterionRow {
         name: "hrank",
         criterion: &maps::OfMaps(Measure::Ranks),
         note: "mean rank of the pictures that a channel delivers (HRank, arXiv 2002.10179)",
         needs_statistics: true,
-        need: Some(Need::Measure(Measure::Ranks)),
+        needs: &[Need::Measure(Measure::Ranks)],
     },
     CriterionRow {
         name: "chip",
         criterion: &maps::OfMaps(Measure::Independence),
         note: "mean drop of the nuclear norm of all channels without this one (CHIP, arXiv 2110.13981)",
         needs_statistics: true,
-        need: Some(Need::Measure(Measure::Independence)),
+        needs: &[Need::Measure(Measure::Independence)],
     },
     CriterionRow {
         name: "manifold",
         criterion: &manifold::Manifold,
         note: "how much the similarities between samples change without a channel (after ManiDP, arXiv 2103.05861, without its gates)",
         needs_statistics: true,
-        need: Some(Need::Features),
+        needs: &[Need::Features],
     },
 ];
 
