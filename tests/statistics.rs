@@ -91,8 +91,16 @@ fn check(text: &str) -> usize {
         assert_near("square", &sum(Measure::Square), &over(&|v| v.iter().map(|x| x * x).sum()));
         assert_near("absolute", &sum(Measure::Absolute), &over(&|v| v.iter().map(|x| x.abs()).sum()));
         assert_near("not zero", &sum(Measure::NonZero), &over(&|v| v.iter().filter(|x| **x != 0.0).count() as f64));
-        assert_near("minimum", &tap.extremes[&Measure::Minimum], &over(&|v| v.iter().copied().fold(f64::MAX, f64::min)));
-        assert_near("maximum", &tap.extremes[&Measure::Maximum], &over(&|v| v.iter().copied().fold(f64::MIN, f64::max)));
+        assert_near(
+            "minimum",
+            &tap.extremes[&Measure::Minimum],
+            &over(&|v| v.iter().copied().fold(f64::MAX, f64::min)),
+        );
+        assert_near(
+            "maximum",
+            &tap.extremes[&Measure::Maximum],
+            &over(&|v| v.iter().copied().fold(f64::MIN, f64::max)),
+        );
     }
     let mut moments = 0;
     for place in taps.groups.iter().flatten() {
@@ -106,7 +114,8 @@ fn check(text: &str) -> usize {
         for a in 0..channels {
             for b in a..channels {
                 let pairs = of[a].iter().zip(&of[b]);
-                let dot = |(p, q): (&usize, &usize)| values[*p].iter().zip(&values[*q]).map(|(x, y)| x * y).sum::<f64>();
+                let dot =
+                    |(p, q): (&usize, &usize)| values[*p].iter().zip(&values[*q]).map(|(x, y)| x * y).sum::<f64>();
                 expected.push(pairs.map(dot).sum::<f64>());
             }
         }
