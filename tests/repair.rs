@@ -326,3 +326,80 @@ fn a_residual_branch_makes_up_for_its_skip() {
         assert_eq!((repaired.refitted, repaired.left.len()), (4, 0));
     }
 }
+
+/// With the mean of what is removed in the bias, means are right where inputs are independent of position.
+#[test]
+fn a_mean_bias_restores_the_mean_and_leaves_the_weights() {
+    let model = "in x [64,6]
+        a = Gemm(x, w0[8,6], b0[8], transB=1)
+        b = Relu(a)
+        y = Gemm(b, w1[8,5], b1[5])
+        out y";
+    let case = Case::new(model, &[64, 6], |_| ());
+    let config = RepairConfig { method: Method::Bias, ..RepairConfig::default() };
+    let repaired = repair(&case.original, case.pruned.clone(), &case.kept, &Tract, &case.batches, &config).unwrap();
+    assert_eq!(repaired.changed.keys().collect::<Vec<_>>(), ["b1"]);
+    let mean = |model: &ModelProto| {
+        let mut sums = vec![0.0; 5];
+        for feeds in &case.batches.0 {
+            let y = run_once(&Tract, model, feeds, &["y".to_owned()]).unwrap();
+            y[0].to_f64().chunks(5).for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x));
+        }
+        sums
+    };
+    let (dense, found) = (mean(&case.original), mean(&repaired.model));
+    for (dense, found) in dense.iter().zip(found) {
+        assert!((dense - found).abs() < 1e-3 * dense.abs().max(1.0), "{dense} {found}");
+    }
+}
+
+/// Mean and deviation of every channel of the value `c`.
+fn moments(case: &Case, model: &ModelProto) -> Vec<(f64, f64)> {
+    let mut sums: Vec<(f64, f64, f64)> = Vec::new();
+    for feeds in &case.batches.0 {
+        let c = run_once(&Tract, model, feeds, &["c".to_owned()]).unwrap().remove(0);
+        let (channels, area) = (c.shape()[1], c.shape()[2] * c.shape()[3]);
+        sums.resize(channels, (0.0, 0.0, 0.0));
+        for (i, x) in c.to_f64().into_iter().enumerate() {
+            let sum = &mut sums[i / area % channels];
+            *sum = (sum.0 + 1.0, sum.1 + x, sum.2 + x * x);
+        }
+    }
+    sums.into_iter().map(|(n, sum, squares)| (sum / n, (squares / n - (sum / n).powi(2)).sqrt())).collect()
+}
+
+#[test]
+fn statistics_of_normalisations_are_estimated_anew_folded_or_not() {
+    let unfused = "in x [4,3,8,8]
+        a = Conv(x, w0[16,3,3,3], b0[16])
+        b = Relu(a)
+        c = Conv(b, w1[6,16,3,3])
+        d = BatchNormalization(c, s<1.0,2.0,0.5,1.5,1.0,0.3>, t[6], m[6], v<1.0,2.0,0.5,1.5,1.0,1.0>)
+        e = Relu(d)
+        y = Conv(e, w2[4,6,1,1], b2[4])
+        out y";
+    let fused = unfused.replace("w1[6,16,3,3])", "w1[6,16,3,3], b1[6])");
+    let fused =
+        fused.lines().filter(|l| !l.contains("BatchNorm")).collect::<Vec<_>>().join("\n").replace("Relu(d)", "Relu(c)");
+    for model in [unfused, fused.as_str()] {
+        let case = Case::new(model, &[4, 3, 8, 8], |_| ());
+        let config = RepairConfig { method: Method::BatchNorm, ..RepairConfig::default() };
+        let repaired = repair(&case.original, case.pruned.clone(), &case.kept, &Tract, &case.batches, &config).unwrap();
+        println!("{:?} {:?}", repaired.changed, repaired.left);
+        if model == unfused {
+            let changed: Vec<&str> = repaired.changed.keys().map(String::as_str).collect();
+            assert!(changed.contains(&"m") && changed.contains(&"v"), "{changed:?}");
+        } else {
+            assert_eq!(repaired.changed.keys().collect::<Vec<_>>(), ["b1", "w1"]);
+            let (dense, found) = (moments(&case, &case.original), moments(&case, &repaired.model));
+            let kept = case.kept.activations["c"][1].as_ref().unwrap();
+            for (dense, found) in kept.iter().map(|i| dense[*i as usize]).zip(found) {
+                assert!(
+                    (dense.0 - found.0).abs() < 0.02 && (dense.1 / found.1 - 1.0).abs() < 0.02,
+                    "{dense:?} {found:?}"
+                );
+            }
+        }
+        assert!(repaired.left.is_empty() && repaired.refitted > 0);
+    }
+}

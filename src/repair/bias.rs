@@ -68,7 +68,7 @@ fn recurrent(work: &Work<'_>, contraction: &Contraction, name: &str, bias: &[f64
 }
 
 /// Gives the constant in a slot other numbers; if other nodes read it or its shape does not do, the node gets its own.
-fn replace(work: &mut Work<'_>, node: usize, slot: usize, name: &str, values: &[f64]) -> Result<()> {
+pub(super) fn replace(work: &mut Work<'_>, node: usize, slot: usize, name: &str, values: &[f64]) -> Result<()> {
     let missing = || Error::input("there is no such constant").tensor(name);
     let old = work.constants.get(work.model, name).ok_or_else(missing)?;
     let (kind, mut dims) = (old.data_type(), old.dims.clone());

@@ -44,11 +44,7 @@ pub(super) fn refit(
     contractions: &[Contraction],
     config: &RepairConfig,
 ) -> Result<()> {
-    let batches = dense.batches.len().max(1);
-    let rows: Vec<usize> = contractions
-        .iter()
-        .map(|c| c.linear.inputs.saturating_mul(ROWS_PER_INPUT).max(LEAST_ROWS).div_ceil(batches))
-        .collect();
+    let rows: Vec<usize> = contractions.iter().map(|c| rows_per_batch(c, dense)).collect();
     let all = targets(dense, contractions, &rows)?;
     let mut frontier = Frontier::new(dense.engine, dense.batches, config.memory / 2);
     for (index, (contraction, targets)) in contractions.iter().zip(all).enumerate() {
@@ -57,12 +53,15 @@ pub(super) fn refit(
             Ok(targets) => one(work, &mut frontier, contraction, &targets, &later, config)?,
             Err(why) => Some(why),
         };
-        match why {
-            Some(why) => work.left.push(Left { node: contraction.label.clone(), why }),
-            None => work.refitted += 1,
-        }
+        work.done(contraction, why);
     }
     Ok(())
+}
+
+/// How many positions of every batch are looked at.
+pub(super) fn rows_per_batch(contraction: &Contraction, dense: &Dense<'_>) -> usize {
+    let rows = contraction.linear.inputs.saturating_mul(ROWS_PER_INPUT).max(LEAST_ROWS);
+    rows.div_ceil(dense.batches.len().max(1))
 }
 
 /// The values of the pruned model that a fit needs: the data, and what is added to the output.

@@ -5,11 +5,13 @@
 //! constants changes, and biases that operators may have are added; shapes, names, nodes and kept indices stay; without
 //! removed channels nothing changes at all.
 
+mod batch_norm;
 mod bias;
 mod constants;
 mod evidence;
 mod frontier;
 mod least_squares;
+mod mean_bias;
 mod moments;
 mod plan;
 mod rows;
@@ -35,12 +37,22 @@ use wiring::Wiring;
 pub enum Method {
     /// Not at all.
     None,
+    /// What removed inputs contribute on average goes into the bias of their consumers.
+    Bias,
+    /// The statistics of normalisations are estimated anew; where they were folded into convolutions, what these give
+    /// gets the means and deviations of the dense model.
+    BatchNorm,
     /// Every contraction behind what was removed is fitted to the dense model by ridge regression.
     LeastSquares,
 }
 
 /// All methods by the names that the command line knows.
-pub const METHODS: &[(&str, Method)] = &[("none", Method::None), ("least-squares", Method::LeastSquares)];
+pub const METHODS: &[(&str, Method)] = &[
+    ("none", Method::None),
+    ("bias", Method::Bias),
+    ("batch-norm", Method::BatchNorm),
+    ("least-squares", Method::LeastSquares),
+];
 
 /// What a user may ask of a repair; the defaults are those of the command line.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,7 +128,7 @@ pub fn repair(
     let names: BTreeSet<String> = dense_wiring.producer.keys().cloned().chain(inputs).collect();
     let constants = Constants::of(&model);
     let wiring = Wiring::of(&model)?;
-    let (contractions, left) = plan::plan(&model, &wiring, &constants, kept, &names);
+    let mut plan = plan::plan(&model, &wiring, &constants, kept, &names);
     let dense = Dense {
         model: &inlined.model,
         wiring: &dense_wiring,
@@ -126,8 +138,14 @@ pub fn repair(
         batches,
         seed: config.seed,
     };
+    let left = std::mem::take(&mut plan.left);
     let mut work = Work { model: &mut model, wiring, constants, left, refitted: 0 };
-    least_squares::refit(&mut work, &dense, &contractions, config)?;
+    match config.method {
+        Method::None => {}
+        Method::Bias => mean_bias::compensate(&mut work, &dense, &plan.contractions)?,
+        Method::BatchNorm => batch_norm::estimate(&mut work, &dense, &plan, config)?,
+        Method::LeastSquares => least_squares::refit(&mut work, &dense, &plan.contractions, config)?,
+    }
     let Work { constants, left, refitted, .. } = work;
     Ok(Repaired { model, changed: constants.changed, added: constants.added, refitted, left })
 }

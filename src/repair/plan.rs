@@ -68,17 +68,28 @@ pub struct Left {
     pub why: String,
 }
 
-/// The contractions to be refitted in order, and those that are left.
+/// What lies behind something that was removed.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// The contractions to be refitted, in order.
+    pub(super) contractions: Vec<Contraction>,
+    /// Those that are left.
+    pub(super) left: Vec<Left>,
+    /// Normalisations with fixed statistics: positions of nodes, in order.
+    pub(super) normalisations: Vec<usize>,
+}
+
+/// Finds what lies behind something that was removed.
 pub(super) fn plan(
     model: &ModelProto,
     wiring: &Wiring,
     constants: &Constants,
     kept: &Kept,
     original: &BTreeSet<String>,
-) -> (Vec<Contraction>, Vec<Left>) {
+) -> Plan {
     let nodes: &[NodeProto] = model.graph.as_ref().map_or(&[], |g| &g.node);
     let mut drifted: BTreeSet<&str> = BTreeSet::new();
-    let (mut chosen, mut left) = (Vec::new(), Vec::new());
+    let (mut chosen, mut left, mut normalisations) = (Vec::new(), Vec::new(), Vec::new());
     for position in &wiring.order {
         let (Some(node), Some(reads)) = (nodes.get(*position), wiring.reads.get(*position)) else { continue };
         let changed = |name: &str| kept.activations.contains_key(name) || drifted.contains(name);
@@ -90,10 +101,13 @@ pub(super) fn plan(
             Some(Err((data, why))) if changed(&data) => left.push(Left { node: label(node), why }),
             _ => {}
         }
+        if matches!(Affine::of(node, 0), Some(Affine::Normalised(..))) {
+            normalisations.push(*position);
+        }
         drifted.extend(node.output.iter().map(String::as_str));
     }
     aim(model, wiring, constants, original, &mut chosen);
-    (chosen, left)
+    Plan { contractions: chosen, left, normalisations }
 }
 
 fn contraction(

@@ -69,7 +69,8 @@ pub(super) fn targets(dense: &Dense<'_>, contractions: &[Contraction], rows: &[u
     Ok(found)
 }
 
-fn target(
+/// The targets of one contraction from the dense value that it aims at.
+pub(super) fn target(
     dense: &Dense<'_>,
     contraction: &Contraction,
     value: &Value,
@@ -133,7 +134,8 @@ fn inside(
     Ok(Target { shape: value.shape, rows, numbers })
 }
 
-fn select(value: &Value, axes: &KeptAxes) -> Result<Value> {
+/// What is kept of a dense value.
+pub(super) fn select(value: &Value, axes: &KeptAxes) -> Result<Value> {
     let mut value = value.clone();
     for (axis, kept) in axes.iter().enumerate() {
         if let Some(kept) = kept {
