@@ -43,7 +43,8 @@ fn calibrate(folder: &Folder, output: &str, more: &[&str]) -> (i32, String, Stri
 #[test]
 fn shards_merged_are_one_run() {
     let folder = folder();
-    let more = ["--criterion", "column-subset", "--criterion", "hrank", "--criterion", "chip", "--criterion", "manifold"];
+    let more =
+        ["--criterion", "column-subset", "--criterion", "hrank", "--criterion", "chip", "--criterion", "manifold"];
     let (code, out, err) = calibrate(&folder, "all.safetensors", &more);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("50 of 50 samples measured at 1 places"), "{out}");
@@ -153,7 +154,8 @@ fn engines_measure_the_same() {
         let folder = Folder::new();
         let measure = |engine: &str| {
             let (model, samples) = (source.join("model.onnx"), source.join("inputs.npz"));
-            let words = ["calibrate", model.to_str().unwrap(), "--calibration", samples.to_str().unwrap(), "-o", engine];
+            let words =
+                ["calibrate", model.to_str().unwrap(), "--calibration", samples.to_str().unwrap(), "-o", engine];
             folder.succeed(&[&words[..], &["--max-samples", "8", "--batch-size", "4", "--engine", engine]].concat());
             StatisticsFile::parse(&folder.bytes(engine)).unwrap().statistics
         };
