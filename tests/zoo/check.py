@@ -217,7 +217,7 @@ def page(rows: list[Row], checked: bool) -> str:
         "What is left of random networks of many families at `--ratio 0.5 --round-to 1`, in percent, as `make zoo-check` last",
         "wrote it. *Exact* names the judges that ran the masked original and the pruned file: tract (built in), ORT (ONNX",
         "Runtime, by a program of its own). The last column is what Torch-Pruning 1.6.1 keeps of the same network, where it",
-        "was run (no figure: not run, or failed); it also cuts axes under LayerNormalization, which changes what the rest computes.",
+        "succeeds; it also cuts axes under LayerNormalization, which changes what the rest computes.",
         "",
         f"{summary(rows, checked)[0].upper()}{summary(rows, checked)[1:]}.",
         "",
