@@ -262,6 +262,9 @@ pub(crate) struct CalibrationArguments {
     /// Use at most N samples, picked by the seed
     #[arg(long, value_name = "N", value_parser = values::positive, requires = "calibration", help_heading = "Calibration")]
     pub(crate) max_samples: Option<usize>,
+    /// Multiply the samples of an input, as in image=0.00392156862745098 for pictures kept in bytes; may be repeated
+    #[arg(long, value_name = "NAME=X", value_parser = values::input_scale, requires = "calibration", help_heading = "Calibration")]
+    pub(crate) input_scale: Vec<(String, f64)>,
     /// What `calibrate` has measured, for criteria that look at activations
     #[arg(long, value_name = "FILE", help_heading = "Calibration")]
     pub(crate) statistics: Option<PathBuf>,

@@ -6,18 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use onnx_mtprune::calibration::batching::{Feeder, FeederOptions};
 use onnx_mtprune::calibration::source::{self, SourceOptions};
 use onnx_mtprune::calibration::statistics_file::{Origin, StatisticsFile, merge_all};
-use onnx_mtprune::calibration::{Batches, Gathering, Shard, Source, Statistics, Wish};
+use onnx_mtprune::calibration::{Batches, Gathering, Shard, Statistics, Wish};
 use onnx_mtprune::prune::{Analysis, Options};
 use onnx_mtprune::{Error, Result, functions, proto, score};
 
 use super::arguments::ShapeArguments;
+use super::calibration::scaled;
 use super::console::Console;
 use super::files::{self, Staged, Written};
 use super::runtime::{Choice, EngineArguments};
@@ -43,6 +43,9 @@ pub(crate) struct CalibrateArguments {
     /// Use at most N samples, picked by the seed
     #[arg(long, value_name = "N", value_parser = values::positive, help_heading = "Samples")]
     pub(crate) max_samples: Option<usize>,
+    /// Multiply the samples of an input, as in image=0.00392156862745098 for pictures kept in bytes; may be repeated
+    #[arg(long, value_name = "NAME=X", value_parser = values::input_scale, help_heading = "Samples")]
+    pub(crate) input_scale: Vec<(String, f64)>,
     /// The seed of the order of samples
     #[arg(long, value_name = "N", default_value = "0", help_heading = "Samples")]
     pub(crate) seed: u64,
@@ -97,7 +100,7 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<()> {
     let analysis = console.stage("analyse", || Analysis::of_inlined(&inlined, &options))?;
     let source = source::open(&arguments.calibration, &file.model, &SourceOptions::new(std::env::temp_dir()))?;
     source.notes().iter().for_each(|note| console.warn(note));
-    let source: Arc<dyn Source> = Arc::from(source);
+    let source = scaled(source, &arguments.input_scale)?;
     let feeder = Feeder::new(
         source,
         &file.model,

@@ -5,9 +5,8 @@
 use std::sync::Arc;
 
 use onnx_mtprune::calibration::batching::{Feeder, FeederOptions};
-use onnx_mtprune::calibration::source::{self, SourceOptions};
+use onnx_mtprune::calibration::source::{self, Scaled, SourceOptions};
 use onnx_mtprune::calibration::{Batches, Source};
-use onnx_mtprune::engine::samples::load_npz;
 use onnx_mtprune::engine::{Engine, Value};
 use onnx_mtprune::fidelity::{self, Judged};
 use onnx_mtprune::graph::Graph;
@@ -35,6 +34,8 @@ pub(super) struct Samples {
     held_out: usize,
     tasks: Vec<Judged>,
     config: RepairConfig,
+    /// What a person should know about how the files were understood.
+    pub(super) notes: Vec<String>,
 }
 
 impl Samples {
@@ -51,7 +52,8 @@ impl Samples {
     ) -> Result<Option<Self>> {
         let Some(path) = &arguments.calibration else { return Ok(None) };
         let options = SourceOptions::new(std::env::temp_dir());
-        let source: Arc<dyn Source> = Arc::from(source::open(path, model, &options)?);
+        let source = scaled(source::open(path, model, &options)?, &arguments.input_scale)?;
+        let notes = source.notes().to_vec();
         let total = arguments.max_samples.map_or(source.len(), |most| most.min(source.len()));
         let held_out = if total < ENOUGH_TO_DIVIDE { 0 } else { (total / 5).clamp(1, MOST_HELD_OUT) };
         let feeder = |skip: usize, count: usize| {
@@ -77,7 +79,7 @@ impl Samples {
             memory: (gigabytes * 1e9) as usize,
             seed,
         };
-        Ok(Some(Self { fit, judge, held_out, tasks: judged(arguments, graph, tasks)?, config }))
+        Ok(Some(Self { fit, judge, held_out, tasks: judged(arguments, graph, tasks)?, config, notes }))
     }
 
     /// Repairs the pruned model.
@@ -125,10 +127,18 @@ impl Samples {
     }
 }
 
+/// The samples, scaled where that was asked for.
+pub(super) fn scaled(source: Box<dyn Source>, scales: &[(String, f64)]) -> Result<Arc<dyn Source>> {
+    if scales.is_empty() {
+        return Ok(Arc::from(source));
+    }
+    Ok(Arc::new(Scaled::new(source, scales.iter().cloned().collect())?))
+}
+
 /// The tasks with their metrics and labels.
 fn judged(arguments: &CalibrationArguments, graph: &Graph, tasks: &Tasks) -> Result<Vec<Judged>> {
     let labels = match &arguments.labels {
-        Some(path) => load_npz(path)?.arrays().clone(),
+        Some(path) => source::read_labels(path, &SourceOptions::new(std::env::temp_dir()))?,
         None => Default::default(),
     };
     let mut metrics: Vec<(&str, &str)> = arguments.metric.iter().map(|(t, m)| (t.as_str(), m.as_str())).collect();

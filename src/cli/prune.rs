@@ -43,6 +43,7 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     analysis.pages = file.pages.clone();
     let config = config(arguments);
     let samples = Samples::open(&arguments.calibration, &file.model, &analysis.graph, &analysis.tasks, config.seed)?;
+    samples.iter().flat_map(|samples| &samples.notes).for_each(|note| console.warn(note));
     let engine = samples.as_ref().map(|_| arguments.check.engine.engine(Choice::Auto)).transpose()?;
     let plan = match &planned {
         Some(planned) => console.stage("plan", || planned.plan(&analysis.groups))?,

@@ -70,6 +70,14 @@ pub(crate) fn repairs() -> PossibleValuesParser {
     PossibleValuesParser::new(METHODS.iter().map(|(name, _)| PossibleValue::new(name)))
 }
 
+/// A factor: its input's name before the last `=`.
+pub(crate) fn input_scale(text: &str) -> Result<(String, f64), String> {
+    let wrong = || "write it as NAME=0.0039".to_owned();
+    let (name, factor) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let factor = number(factor).filter(|factor| factor.is_finite()).ok_or_else(wrong)?;
+    if name.is_empty() { Err(wrong()) } else { Ok((name.to_owned(), factor)) }
+}
+
 /// A task and its metric.
 pub(crate) fn task_metric(text: &str) -> Result<(String, String), String> {
     let (task, metric) = text.rsplit_once('=').ok_or_else(|| "write it as TASK=METRIC".to_owned())?;

@@ -12,6 +12,7 @@ mod npy;
 mod npz;
 mod pictures;
 mod preprocess;
+mod scaled;
 mod tensors;
 mod test_data;
 
@@ -28,6 +29,7 @@ use files::Files;
 
 pub use labels::read_labels;
 pub use preprocess::{Channels, Layout, Numbers, Preprocess, Resize};
+pub use scaled::Scaled;
 
 /// How data is read.
 #[derive(Clone, Debug)]

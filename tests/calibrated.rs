@@ -1,0 +1,82 @@
+//! Pruning with real samples through the real program: repair, fidelity, metrics, criteria on activations.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::program::Folder;
+use serde_json::Value;
+
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/onnx-models/mmnist_lenet/model.onnx");
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/onnx-models/mmnist_lenet/calibration.npz");
+const LABELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/onnx-models/mmnist_lenet/calibration_labels.npz");
+const SCALE: &str = "image=0.00392156862745098";
+
+/// Prunes to half with more options, in the built-in engine; gives the report.
+fn report(folder: &Folder, more: &[&str]) -> Value {
+    let words = [MODEL, "small.onnx", "--ratio", "0.5", "--engine", "tract", "--report", "report.json"];
+    let words: Vec<&str> = words.iter().chain(more).copied().collect();
+    folder.succeed(&words);
+    serde_json::from_slice(&folder.bytes("report.json")).unwrap()
+}
+
+/// The accuracy of the task `left`, dense and pruned.
+fn left(report: &Value) -> (f64, f64) {
+    let task = &report["calibration"]["fidelity"][0];
+    assert_eq!((&task["task"], &task["metric"]), (&Value::from("left"), &Value::from("accuracy")));
+    (task["dense"].as_f64().unwrap(), task["pruned"].as_f64().unwrap())
+}
+
+#[test]
+fn least_squares_brings_back_what_pruning_took() {
+    let folder = Folder::new();
+    let samples = ["--calibration", SAMPLES, "--input-scale", SCALE, "--labels", LABELS, "--metric", "left=accuracy"];
+    let with = |more: &[&str]| report(&folder, &[&samples, more].concat());
+    let (dense, cut) = left(&with(&["--repair", "none"]));
+    let repaired = with(&[]);
+    let (again, fitted) = left(&repaired);
+    assert!(dense == again && dense > 0.9, "{dense} {again}");
+    assert!(cut < dense - 0.1, "the cut must hurt for this to tell anything: {dense} {cut}");
+    assert!(dense - fitted < 0.15 * (dense - cut), "dense {dense}, cut {cut}, repaired {fitted}");
+    assert_eq!(repaired["calibration"]["repair"]["method"], "least-squares");
+    assert_eq!(repaired["verification"]["outcome"], "passed");
+    // The numbers for a person are those of the report.
+    let samples = [&samples[..], &["--engine", "tract"]].concat();
+    let page = folder.succeed(&[&[MODEL, "small.onnx", "--ratio", "0.5"], &samples[..]].concat());
+    assert!(page.contains(&format!("accuracy {dense:.4} -> {fitted:.4}")), "{page}");
+}
+
+#[test]
+fn criteria_on_activations_measure_or_read() {
+    let folder = Folder::new();
+    let samples = ["--calibration", SAMPLES, "--input-scale", SCALE];
+    let cut = |more: &[&str]| {
+        let words = [MODEL, "small.onnx", "--ratio", "0.5", "--criterion", "activation-l2", "--plan-out", "plan.json"];
+        folder.succeed(&[&words, more].concat());
+        folder.bytes("plan.json")
+    };
+    let measured = cut(&[&samples[..], &["--repair", "none", "--engine", "tract"]].concat());
+    folder.succeed(&[&["calibrate", MODEL, "-o", "all.safetensors", "--engine", "tract"], &samples[..]].concat());
+    let read = cut(&["--statistics", "all.safetensors"]);
+    let by_weights = {
+        folder.succeed(&[MODEL, "small.onnx", "--ratio", "0.5", "--plan-out", "plan.json"]);
+        folder.bytes("plan.json")
+    };
+    assert_ne!(measured, by_weights, "activations must matter for this to tell anything");
+    assert_ne!(read, by_weights);
+    // Statistics of another model are refused, and so is a criterion without any.
+    folder.model("other.onnx", "in x [1,3,8,8]\na = Conv(x, w[8,3,3,3])\ny = Conv(a, v[4,8,1,1])\nout y");
+    let other = ["other.onnx", "small.onnx", "--ratio", "0.5", "--criterion", "activation-l2"];
+    let error = folder.fail(2, &[&other[..], &["--statistics", "all.safetensors"]].concat());
+    assert!(error.contains("all.safetensors") && error.contains("another model"), "{error}");
+    assert!(folder.fail(2, &other).contains("needs statistics"));
+}
+
+#[test]
+fn wrong_requests_are_errors() {
+    let folder = Folder::new();
+    let base = [MODEL, "small.onnx", "--ratio", "0.5", "--engine", "tract", "--calibration", SAMPLES];
+    let fail = |more: &[&str]| folder.fail(2, &[&base, more].concat());
+    assert!(fail(&["--input-scale", "sound=2"]).contains("(tensor `sound`)"));
+    assert!(fail(&["--labels", LABELS, "--metric", "middle=accuracy"]).contains("names no task `middle`"));
+    assert!(fail(&["--labels", SAMPLES, "--metric", "left=accuracy"]).contains("no labels for the task"));
+}
