@@ -5,6 +5,7 @@ pub mod fixtures;
 pub mod program;
 pub mod random_blocks;
 pub mod random_graph;
+pub mod runtimes;
 pub mod structure;
 
 /// Says on the terminal that something is not tested here, past the harness, which hides what passing tests print.

@@ -86,8 +86,19 @@ impl Folder {
 
     /// Runs the program with these words.
     pub fn run(&self, words: &[&str]) -> Said {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_onnx-mtprune")).args(words).current_dir(self.path()).output().unwrap();
+        self.run_in(words, &[])
+    }
+
+    /// Runs the program with these words and these variables instead of those that tell where ONNX Runtime is.
+    pub fn run_alone(&self, words: &[&str], variables: &[(&str, &str)]) -> Said {
+        let empty = ["ORT_DYLIB_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "PATH"].map(|name| (name, ""));
+        self.run_in(words, &[&empty, variables].concat())
+    }
+
+    fn run_in(&self, words: &[&str], variables: &[(&str, &str)]) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_onnx-mtprune"));
+        let command = command.args(words).current_dir(self.path()).envs(variables.iter().copied());
+        let output = command.output().unwrap();
         Said {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8(output.stdout).unwrap(),

@@ -70,6 +70,13 @@ impl OnnxRuntime {
         Ok(engine)
     }
 
+    /// Hands big weights over one by one from models of more than `bytes` bytes on, as those of more than 2 GB need.
+    #[must_use]
+    pub fn inline_up_to(mut self, bytes: usize) -> Self {
+        self.most_inline = bytes;
+        self
+    }
+
     /// The device that was asked for.
     pub fn device(&self) -> Device {
         self.device

@@ -60,9 +60,9 @@ pub(super) fn prepare(
         Ok(())
     })?;
     let graph = copy.graph.as_mut().ok_or_else(|| Error::engine("the model has no graph"))?;
-    let inputs = fix_inputs(graph, inputs)?;
+    let (inputs, retyped) = fix_inputs(graph, inputs)?;
     let computed = select_outputs(graph, &inputs, wanted)?;
-    forget_shapes(graph);
+    forget_shapes(graph, retyped);
     let mut weights = Vec::new();
     if copy.encoded_len() > most_inline
         && let Some(graph) = copy.graph.as_mut()
@@ -80,10 +80,10 @@ pub(super) fn prepare(
     Ok(Prepared { bytes: copy.encode_to_vec(), weights, inputs, wanted: wanted.to_vec(), computed })
 }
 
-/// Declares every input as it will be fed, and gives the facts of those that must be.
-fn fix_inputs(graph: &mut GraphProto, facts: &[InputFact]) -> Result<Vec<InputFact>> {
+/// Declares every input as it will be fed; gives the facts of those that must be, and whether a type has changed.
+fn fix_inputs(graph: &mut GraphProto, facts: &[InputFact]) -> Result<(Vec<InputFact>, bool)> {
     let initializers: BTreeSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
-    let mut fed = Vec::new();
+    let (mut fed, mut retyped) = (Vec::new(), false);
     for input in graph.input.iter_mut().filter(|i| !initializers.contains(i.name())) {
         let fact = facts.iter().find(|fact| fact.name == input.name());
         let fact = fact.ok_or_else(|| Error::engine("no shape is known for a graph input").tensor(input.name()))?;
@@ -94,10 +94,12 @@ fn fix_inputs(graph: &mut GraphProto, facts: &[InputFact]) -> Result<Vec<InputFa
         let shape = TensorShapeProto { dim: fact.shape.iter().map(dimension).collect() };
         let tensor = type_proto::Tensor { elem_type: Some(fact.element as i32), shape: Some(shape) };
         let value = Some(type_proto::Value::TensorType(tensor));
+        let declared = input.r#type.as_ref().and_then(|t| t.value.as_ref());
+        retyped |= !matches!(declared, Some(type_proto::Value::TensorType(t)) if t.elem_type() == fact.element as i32);
         input.r#type = Some(TypeProto { value, ..TypeProto::default() });
         fed.push(fact.clone());
     }
-    Ok(fed)
+    Ok((fed, retyped))
 }
 
 /// Makes the wanted values the outputs. Types need not be told; they are inferred.
@@ -122,13 +124,18 @@ fn select_outputs(graph: &mut GraphProto, inputs: &[InputFact], wanted: &[String
     Ok(computed)
 }
 
-/// Pruned files may carry stale shapes, and the inputs may come in another batch than the file was exported with.
-fn forget_shapes(graph: &mut GraphProto) {
+/// Pruned files may carry stale shapes, and the inputs may come in another batch, or of another type, than the file was
+/// exported with.
+fn forget_shapes(graph: &mut GraphProto, retyped: bool) {
     for value in graph.output.iter_mut().chain(&mut graph.value_info) {
-        if let Some(type_proto::Value::TensorType(tensor)) = value.r#type.as_mut().and_then(|t| t.value.as_mut()) {
+        if retyped {
+            value.r#type = None;
+        } else if let Some(type_proto::Value::TensorType(tensor)) = value.r#type.as_mut().and_then(|t| t.value.as_mut())
+        {
             tensor.shape = None;
         }
     }
+    graph.value_info.retain(|value| value.r#type.is_some());
 }
 
 /// Moves a big weight out of the model, which then says that its data is elsewhere.
