@@ -71,7 +71,7 @@ impl Array {
     }
 
     /// The same array as one sample of all its elements.
-    pub(super) fn as_one_sample(mut self) -> Result<Self> {
+    pub(super) fn into_one_sample(mut self) -> Result<Self> {
         self.shape.insert(0, 1);
         self.stride = sizes(self.encoding, &self.shape)?.0;
         Ok(self)

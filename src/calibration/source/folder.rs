@@ -99,7 +99,7 @@ fn is_single_sample(path: &Path, format: &Format, input: &InputDeclaration) -> R
 
 fn single_sample(path: &Path, input: &InputDeclaration, files: &Arc<Files>) -> Result<Arrays> {
     let array = npy::array(path, &input.name, files)?;
-    let array = array.as_one_sample().map_err(|e| e.file(path))?;
+    let array = array.into_one_sample().map_err(|e| e.file(path))?;
     let note = format!("every .npy file is one sample of the only input, `{}`", input.name);
     Arrays::new(vec![(input.name.clone(), array)], vec![note])
 }

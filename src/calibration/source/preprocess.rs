@@ -298,6 +298,17 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_file_is_understood() {
+        let page = include_str!("../../../docs/calibration-data.md");
+        let toml = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let recipe = recipe(toml, ElementType::Float, &["n", "3", "h", "w"]).unwrap();
+        assert_eq!((recipe.height, recipe.resize, recipe.mean[0], recipe.std[2]), (224, Resize::Crop, 0.485, 0.225));
+        assert!((recipe.scale - 1.0 / 255.0).abs() < 1e-12);
+        let fields = toml.lines().count();
+        assert_eq!(fields, 10, "every field of `Preprocess` has its line");
+    }
+
+    #[test]
     fn mistakes_in_the_file_are_placed() {
         let wrong = message("scale = 1\nresise = 'crop'", &["n", "3", "8", "8"]);
         assert!(wrong.contains("preprocess.toml: line 2: unknown field `resise`"), "{wrong}");
