@@ -28,6 +28,15 @@ pub(super) struct BatchFacts {
     pub(super) filler: usize,
 }
 
+/// What comes after a step.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Later {
+    /// The values that later steps want.
+    pub(super) values: BTreeSet<String>,
+    /// A value that the step looks at and then changes.
+    pub(super) stale: Option<String>,
+}
+
 /// The held values of one model.
 pub(super) struct Frontier<'a> {
     engine: &'a dyn Engine,
@@ -52,7 +61,7 @@ impl<'a> Frontier<'a> {
         model: &ModelProto,
         wiring: &Wiring,
         wanted: &[String],
-        later: &BTreeSet<String>,
+        later: &Later,
         sink: &mut dyn FnMut(BatchFacts, &[Value]) -> Result<()>,
     ) -> Result<()> {
         let inputs = input_names(model);
@@ -61,8 +70,11 @@ impl<'a> Frontier<'a> {
             wiring.needed(wanted.iter().map(String::as_str), &|name| held.contains(name) || inputs.contains(name));
         let made: BTreeSet<&str> =
             nodes.iter().filter_map(|n| wiring.makes.get(*n)).flatten().map(String::as_str).collect();
-        let known = |name: &str| held.contains(name) || inputs.contains(name) || made.contains(name);
-        let (_, mut kept) = wiring.needed(later.iter().map(String::as_str), &known);
+        let known = |name: &str| {
+            later.stale.as_deref() != Some(name)
+                && (held.contains(name) || inputs.contains(name) || made.contains(name))
+        };
+        let (_, mut kept) = wiring.needed(later.values.iter().map(String::as_str), &known);
         kept.retain(|name| !inputs.contains(*name));
         // What this step makes and later ones need.
         let fresh: Vec<String> =

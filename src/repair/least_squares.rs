@@ -3,15 +3,13 @@
 //!
 //! Invariants: each fit sees only final weights before it; weights are drawn towards the old ones by the ridge.
 
-use std::collections::BTreeSet;
-
 use faer::Mat;
 use rayon::prelude::*;
 
 use super::RepairConfig;
 use super::constants::Constants;
 use super::evidence::Evidence;
-use super::frontier::Frontier;
+use super::frontier::{Frontier, Later};
 use super::plan::{Bias, Contraction, Left, Link, factors};
 use super::rows::{Channels, Gather, Numbers, output_axis};
 use super::targets::{Dense, Target, fits, targets};
@@ -23,7 +21,7 @@ use crate::{Error, Result};
 const ROWS_PER_INPUT: usize = 8;
 
 /// And at least so many altogether.
-const LEAST_ROWS: usize = 8192;
+const LEAST_ROWS: usize = 16384;
 
 /// The model under repair.
 pub(super) struct Work<'a> {
@@ -48,7 +46,8 @@ pub(super) fn refit(
     let all = targets(dense, contractions, &rows)?;
     let mut frontier = Frontier::new(dense.engine, dense.batches, config.memory / 2);
     for (index, (contraction, targets)) in contractions.iter().zip(all).enumerate() {
-        let later: BTreeSet<String> = contractions.iter().skip(index + 1).flat_map(wanted).collect();
+        let values = contractions.iter().skip(index + 1).flat_map(wanted).collect();
+        let later = Later { values, stale: None };
         let why = match targets {
             Ok(targets) => one(work, &mut frontier, contraction, &targets, &later, config)?,
             Err(why) => Some(why),
@@ -83,7 +82,7 @@ fn one(
     frontier: &mut Frontier<'_>,
     contraction: &Contraction,
     targets: &[Target],
-    later: &BTreeSet<String>,
+    later: &Later,
     config: &RepairConfig,
 ) -> Result<Option<String>> {
     let linear = &contraction.linear;

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::Result;
-use super::frontier::Frontier;
+use super::frontier::{Frontier, Later};
 use super::least_squares::{Work, rows_per_batch};
 use super::plan::{Bias, Contraction, Left};
 use super::rows::{Gather, Numbers};
@@ -50,7 +50,7 @@ pub(super) fn compensate(work: &mut Work<'_>, dense: &Dense<'_>, contractions: &
         found.ok_or_else(|| Error::engine("the engine did not return what was asked for"))
     };
     let mut frontier = Frontier::new(dense.engine, dense.batches, 0);
-    frontier.run(dense.model, dense.wiring, &names, &BTreeSet::new(), &mut |batch, values| {
+    frontier.run(dense.model, dense.wiring, &names, &Later::default(), &mut |batch, values| {
         for (contraction, sums) in concerned.iter().zip(&mut sums) {
             let mut add = || -> Result<()> {
                 let aim = value_of(values, &contraction.aim)?;

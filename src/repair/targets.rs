@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use faer::MatRef;
 
 use super::constants::Constants;
-use super::frontier::{BatchFacts, Frontier};
+use super::frontier::{BatchFacts, Frontier, Later};
 use super::plan::Contraction;
 use super::rows::{Channels, Gather, Numbers, choose, output_axis};
 use super::wiring::Wiring;
@@ -52,7 +52,7 @@ pub(super) fn targets(dense: &Dense<'_>, contractions: &[Contraction], rows: &[u
     let names: BTreeSet<String> = contractions.iter().map(|c| c.aim.clone()).collect();
     let names: Vec<String> = names.into_iter().collect();
     let mut frontier = Frontier::new(dense.engine, dense.batches, 0);
-    frontier.run(dense.model, dense.wiring, &names, &BTreeSet::new(), &mut |batch, values| {
+    frontier.run(dense.model, dense.wiring, &names, &Later::default(), &mut |batch, values| {
         for ((contraction, rows), found) in contractions.iter().zip(rows).zip(&mut found) {
             let Some(value) = names.iter().position(|n| *n == contraction.aim).and_then(|i| values.get(i)) else {
                 continue;
