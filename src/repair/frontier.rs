@@ -41,15 +41,22 @@ pub(super) struct Later {
 pub(super) struct Frontier<'a> {
     engine: &'a dyn Engine,
     batches: &'a dyn Batches,
-    /// Bytes that may be held.
+    /// Bytes that values may take: half of them to be held, the other half while they are computed.
     memory: usize,
+    /// True if values are held at all.
+    holds: bool,
     held: BTreeMap<String, Vec<Value>>,
 }
 
 impl<'a> Frontier<'a> {
     /// Nothing but the graph inputs is known yet.
     pub(super) fn new(engine: &'a dyn Engine, batches: &'a dyn Batches, memory: usize) -> Self {
-        Self { engine, batches, memory, held: BTreeMap::new() }
+        Self { engine, batches, memory, holds: true, held: BTreeMap::new() }
+    }
+
+    /// As [`Frontier::new`] for a single run over a model, behind which nothing is held.
+    pub(super) fn once(engine: &'a dyn Engine, batches: &'a dyn Batches, memory: usize) -> Self {
+        Self { holds: false, ..Self::new(engine, batches, memory) }
     }
 
     /// Gives the `wanted` values of every batch to `sink`, and goes on holding what `later` values need.
@@ -97,9 +104,11 @@ impl<'a> Frontier<'a> {
         let place_of = |name: &String| names.iter().position(|n| n == name);
         let mut fresh: Vec<(String, Vec<Value>)> = fresh.iter().map(|name| (name.clone(), Vec::new())).collect();
         let sessions = Sessions { engine: self.engine, piece, wanted: &names, open: Mutex::new(Vec::new()) };
-        let at_once = rayon::current_num_threads().max(1);
+        // The first batch tells what one takes.
+        let mut at_once = 1;
+        let mut start = 0;
         let count = self.batches.len();
-        for start in (0..count).step_by(at_once) {
+        while start < count {
             let held = &self.held;
             let batches = self.batches;
             let results: Vec<Result<(BatchFacts, Vec<Value>)>> = (start..count.min(start + at_once))
@@ -111,8 +120,10 @@ impl<'a> Frontier<'a> {
                     Ok((facts, values))
                 })
                 .collect();
+            let mut largest = 1;
             for result in results {
                 let (facts, values) = result?;
+                largest = largest.max(values.iter().map(bytes).fold(0, usize::saturating_add));
                 sink(facts, values.get(..wanted.len()).unwrap_or_default())?;
                 for (name, list) in &mut fresh {
                     list.extend(place_of(name).and_then(|place| values.get(place)).cloned());
@@ -121,6 +132,8 @@ impl<'a> Frontier<'a> {
             if start == 0 {
                 self.drop_what_does_not_fit(&mut fresh, count);
             }
+            start += at_once;
+            at_once = (self.memory / 2 / largest).clamp(1, rayon::current_num_threads().max(1));
         }
         self.held.extend(fresh);
         Ok(())
@@ -137,7 +150,7 @@ impl<'a> Frontier<'a> {
         let mut total = held;
         fresh.retain(|(_, list)| {
             total = total.saturating_add(expected(list));
-            total <= self.memory
+            self.holds && total <= self.memory / 2
         });
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn compensate(work: &mut Work<'_>, dense: &Dense<'_>, contractions: &
         let found = names.iter().position(|n| n == name).and_then(|i| values.get(i)).cloned();
         found.ok_or_else(|| Error::engine("the engine did not return what was asked for"))
     };
-    let mut frontier = Frontier::new(dense.engine, dense.batches, 0);
+    let mut frontier = Frontier::once(dense.engine, dense.batches, dense.memory / 2);
     frontier.run(dense.model, dense.wiring, &names, &Later::default(), &mut |batch, values| {
         for (contraction, sums) in concerned.iter().zip(&mut sums) {
             let mut add = || -> Result<()> {
