@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::frontier::Frontier;
+use super::frontier::{Frontier, Later};
 use super::least_squares::{Work, rows_per_batch};
 use super::plan::{Bias, Contraction, Left, Plan, label};
 use super::rows::{Channels, Numbers, output_axis};
@@ -80,7 +80,9 @@ pub(super) fn estimate(work: &mut Work<'_>, dense: &Dense<'_>, plan: &Plan, conf
     steps.sort_by_key(|step| place.get(step.node()).copied().unwrap_or(usize::MAX));
     let mut frontier = Frontier::new(dense.engine, dense.batches, config.memory / 2);
     for (index, step) in steps.iter().enumerate() {
-        let later: BTreeSet<String> = steps.iter().skip(index + 1).map(|step| step.reads().clone()).collect();
+        let values = steps.iter().skip(index + 1).map(|step| step.reads().clone()).collect();
+        let stale = matches!(step, Step::Folded(..)).then(|| step.reads().clone());
+        let later = Later { values, stale };
         one(work, &mut frontier, step, &later)?;
     }
     Ok(())
@@ -132,7 +134,7 @@ impl Sums {
     }
 }
 
-fn one(work: &mut Work<'_>, frontier: &mut Frontier<'_>, step: &Step<'_>, later: &BTreeSet<String>) -> Result<()> {
+fn one(work: &mut Work<'_>, frontier: &mut Frontier<'_>, step: &Step<'_>, later: &Later) -> Result<()> {
     let mut found = Sums::default();
     let mut why = None;
     frontier.run(work.model, &work.wiring, &[step.reads().clone()], later, &mut |batch, values| {

@@ -28,19 +28,35 @@ pub(super) struct BatchFacts {
     pub(super) filler: usize,
 }
 
+/// What comes after a step.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Later {
+    /// The values that later steps want.
+    pub(super) values: BTreeSet<String>,
+    /// A value that the step looks at and then changes.
+    pub(super) stale: Option<String>,
+}
+
 /// The held values of one model.
 pub(super) struct Frontier<'a> {
     engine: &'a dyn Engine,
     batches: &'a dyn Batches,
-    /// Bytes that may be held.
+    /// Bytes that values may take: half of them to be held, the other half while they are computed.
     memory: usize,
+    /// True if values are held at all.
+    holds: bool,
     held: BTreeMap<String, Vec<Value>>,
 }
 
 impl<'a> Frontier<'a> {
     /// Nothing but the graph inputs is known yet.
     pub(super) fn new(engine: &'a dyn Engine, batches: &'a dyn Batches, memory: usize) -> Self {
-        Self { engine, batches, memory, held: BTreeMap::new() }
+        Self { engine, batches, memory, holds: true, held: BTreeMap::new() }
+    }
+
+    /// As [`Frontier::new`] for a single run over a model, behind which nothing is held.
+    pub(super) fn once(engine: &'a dyn Engine, batches: &'a dyn Batches, memory: usize) -> Self {
+        Self { holds: false, ..Self::new(engine, batches, memory) }
     }
 
     /// Gives the `wanted` values of every batch to `sink`, and goes on holding what `later` values need.
@@ -52,7 +68,7 @@ impl<'a> Frontier<'a> {
         model: &ModelProto,
         wiring: &Wiring,
         wanted: &[String],
-        later: &BTreeSet<String>,
+        later: &Later,
         sink: &mut dyn FnMut(BatchFacts, &[Value]) -> Result<()>,
     ) -> Result<()> {
         let inputs = input_names(model);
@@ -61,8 +77,11 @@ impl<'a> Frontier<'a> {
             wiring.needed(wanted.iter().map(String::as_str), &|name| held.contains(name) || inputs.contains(name));
         let made: BTreeSet<&str> =
             nodes.iter().filter_map(|n| wiring.makes.get(*n)).flatten().map(String::as_str).collect();
-        let known = |name: &str| held.contains(name) || inputs.contains(name) || made.contains(name);
-        let (_, mut kept) = wiring.needed(later.iter().map(String::as_str), &known);
+        let known = |name: &str| {
+            later.stale.as_deref() != Some(name)
+                && (held.contains(name) || inputs.contains(name) || made.contains(name))
+        };
+        let (_, mut kept) = wiring.needed(later.values.iter().map(String::as_str), &known);
         kept.retain(|name| !inputs.contains(*name));
         // What this step makes and later ones need.
         let fresh: Vec<String> =
@@ -85,9 +104,11 @@ impl<'a> Frontier<'a> {
         let place_of = |name: &String| names.iter().position(|n| n == name);
         let mut fresh: Vec<(String, Vec<Value>)> = fresh.iter().map(|name| (name.clone(), Vec::new())).collect();
         let sessions = Sessions { engine: self.engine, piece, wanted: &names, open: Mutex::new(Vec::new()) };
-        let at_once = rayon::current_num_threads().max(1);
+        // The first batch tells what one takes.
+        let mut at_once = 1;
+        let mut start = 0;
         let count = self.batches.len();
-        for start in (0..count).step_by(at_once) {
+        while start < count {
             let held = &self.held;
             let batches = self.batches;
             let results: Vec<Result<(BatchFacts, Vec<Value>)>> = (start..count.min(start + at_once))
@@ -99,8 +120,10 @@ impl<'a> Frontier<'a> {
                     Ok((facts, values))
                 })
                 .collect();
+            let mut largest = 1;
             for result in results {
                 let (facts, values) = result?;
+                largest = largest.max(values.iter().map(bytes).fold(0, usize::saturating_add));
                 sink(facts, values.get(..wanted.len()).unwrap_or_default())?;
                 for (name, list) in &mut fresh {
                     list.extend(place_of(name).and_then(|place| values.get(place)).cloned());
@@ -109,6 +132,8 @@ impl<'a> Frontier<'a> {
             if start == 0 {
                 self.drop_what_does_not_fit(&mut fresh, count);
             }
+            start += at_once;
+            at_once = (self.memory / 2 / largest).clamp(1, rayon::current_num_threads().max(1));
         }
         self.held.extend(fresh);
         Ok(())
@@ -125,7 +150,7 @@ impl<'a> Frontier<'a> {
         let mut total = held;
         fresh.retain(|(_, list)| {
             total = total.saturating_add(expected(list));
-            total <= self.memory
+            self.holds && total <= self.memory / 2
         });
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Invariants: each fit sees only final weights before it; weights are drawn towards the old ones by the ridge.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 
 use faer::Mat;
 use rayon::prelude::*;
@@ -11,10 +11,10 @@ use rayon::prelude::*;
 use super::RepairConfig;
 use super::constants::Constants;
 use super::evidence::Evidence;
-use super::frontier::Frontier;
+use super::frontier::{Frontier, Later};
 use super::plan::{Bias, Contraction, Left, Link, factors};
 use super::rows::{Channels, Gather, Numbers, output_axis};
-use super::targets::{Dense, Target, fits, targets};
+use super::targets::{Dense, Target, Targets, fits, targets};
 use super::wiring::Wiring;
 use crate::proto::onnx::ModelProto;
 use crate::{Error, Result};
@@ -23,7 +23,7 @@ use crate::{Error, Result};
 const ROWS_PER_INPUT: usize = 8;
 
 /// And at least so many altogether.
-const LEAST_ROWS: usize = 8192;
+const LEAST_ROWS: usize = 16384;
 
 /// The model under repair.
 pub(super) struct Work<'a> {
@@ -45,10 +45,18 @@ pub(super) fn refit(
     config: &RepairConfig,
 ) -> Result<()> {
     let rows: Vec<usize> = contractions.iter().map(|c| rows_per_batch(c, dense)).collect();
-    let all = targets(dense, contractions, &rows)?;
     let mut frontier = Frontier::new(dense.engine, dense.batches, config.memory / 2);
-    for (index, (contraction, targets)) in contractions.iter().zip(all).enumerate() {
-        let later: BTreeSet<String> = contractions.iter().skip(index + 1).flat_map(wanted).collect();
+    let mut known: VecDeque<Targets> = VecDeque::new();
+    for (index, contraction) in contractions.iter().enumerate() {
+        if known.is_empty() {
+            // The targets of as many contractions as a part of the memory holds, from one run of the dense model.
+            let part = index..index + fitting(contractions, &rows, index, dense);
+            let (next, rows) = (contractions.get(part.clone()), rows.get(part));
+            known = targets(dense, next.unwrap_or_default(), rows.unwrap_or_default())?.into();
+        }
+        let Some(targets) = known.pop_front() else { continue };
+        let values = contractions.iter().skip(index + 1).flat_map(wanted).collect();
+        let later = Later { values, stale: None };
         let why = match targets {
             Ok(targets) => one(work, &mut frontier, contraction, &targets, &later, config)?,
             Err(why) => Some(why),
@@ -56,6 +64,19 @@ pub(super) fn refit(
         work.done(contraction, why);
     }
     Ok(())
+}
+
+/// How many contractions from `start` on have targets that fit a quarter of the memory together; at least one.
+fn fitting(contractions: &[Contraction], rows: &[usize], start: usize, dense: &Dense<'_>) -> usize {
+    let bytes = |(c, rows): (&Contraction, &usize)| {
+        c.linear.all_outputs().saturating_mul(rows.saturating_mul(dense.batches.len())).saturating_mul(4)
+    };
+    let sizes = contractions.iter().zip(rows).skip(start).map(bytes);
+    let sums = sizes.scan(0usize, |all, size| {
+        *all = all.saturating_add(size);
+        Some(*all)
+    });
+    sums.take_while(|all| *all <= dense.memory / 4).count().max(1)
 }
 
 /// How many positions of every batch are looked at.
@@ -83,7 +104,7 @@ fn one(
     frontier: &mut Frontier<'_>,
     contraction: &Contraction,
     targets: &[Target],
-    later: &BTreeSet<String>,
+    later: &Later,
     config: &RepairConfig,
 ) -> Result<Option<String>> {
     let linear = &contraction.linear;

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::Result;
-use super::frontier::Frontier;
+use super::frontier::{Frontier, Later};
 use super::least_squares::{Work, rows_per_batch};
 use super::plan::{Bias, Contraction, Left};
 use super::rows::{Gather, Numbers};
@@ -49,8 +49,8 @@ pub(super) fn compensate(work: &mut Work<'_>, dense: &Dense<'_>, contractions: &
         let found = names.iter().position(|n| n == name).and_then(|i| values.get(i)).cloned();
         found.ok_or_else(|| Error::engine("the engine did not return what was asked for"))
     };
-    let mut frontier = Frontier::new(dense.engine, dense.batches, 0);
-    frontier.run(dense.model, dense.wiring, &names, &BTreeSet::new(), &mut |batch, values| {
+    let mut frontier = Frontier::once(dense.engine, dense.batches, dense.memory / 2);
+    frontier.run(dense.model, dense.wiring, &names, &Later::default(), &mut |batch, values| {
         for (contraction, sums) in concerned.iter().zip(&mut sums) {
             let mut add = || -> Result<()> {
                 let aim = value_of(values, &contraction.aim)?;

@@ -137,6 +137,7 @@ pub fn repair(
         engine,
         batches,
         seed: config.seed,
+        memory: config.memory,
     };
     let left = std::mem::take(&mut plan.left);
     let mut work = Work { model: &mut model, wiring, constants, left, refitted: 0 };

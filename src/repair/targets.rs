@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use faer::MatRef;
 
 use super::constants::Constants;
-use super::frontier::{BatchFacts, Frontier};
+use super::frontier::{BatchFacts, Frontier, Later};
 use super::plan::Contraction;
 use super::rows::{Channels, Gather, Numbers, choose, output_axis};
 use super::wiring::Wiring;
@@ -41,6 +41,8 @@ pub(super) struct Dense<'a> {
     pub(super) engine: &'a dyn Engine,
     pub(super) batches: &'a dyn Batches,
     pub(super) seed: u64,
+    /// Bytes that may be used.
+    pub(super) memory: usize,
 }
 
 /// Runs the dense model once for all these contractions.
@@ -51,8 +53,8 @@ pub(super) fn targets(dense: &Dense<'_>, contractions: &[Contraction], rows: &[u
     let mut found: Vec<Targets> = contractions.iter().map(|_| Ok(Vec::new())).collect();
     let names: BTreeSet<String> = contractions.iter().map(|c| c.aim.clone()).collect();
     let names: Vec<String> = names.into_iter().collect();
-    let mut frontier = Frontier::new(dense.engine, dense.batches, 0);
-    frontier.run(dense.model, dense.wiring, &names, &BTreeSet::new(), &mut |batch, values| {
+    let mut frontier = Frontier::once(dense.engine, dense.batches, dense.memory / 4);
+    frontier.run(dense.model, dense.wiring, &names, &Later::default(), &mut |batch, values| {
         for ((contraction, rows), found) in contractions.iter().zip(rows).zip(&mut found) {
             let Some(value) = names.iter().position(|n| *n == contraction.aim).and_then(|i| values.get(i)) else {
                 continue;
