@@ -6,7 +6,7 @@ RUN     = target/run
 ZOO     = target/zoo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test update bench bench-huge models-table zoo zoo-check zoo-fixtures operators-check proto docs fuzz fuzz-files
+.PHONY: help run test update bench bench-huge models-table repair-table zoo zoo-check zoo-fixtures operators-check proto docs fuzz fuzz-files
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ bench-huge: ## The same for a model of 3 GB with data files; needs 10 GB of disk
 models-table: ## Check pruned real models in Python with ONNX Runtime (PYTHON=... with onnx, onnxruntime, numpy)
 	$(CARGO) build --release
 	$(PYTHON) tests/models_table.py
+
+repair-table: ## Measure trained models, pruned and repaired, on labelled samples (PYTHON=... with numpy, onnxruntime)
+	$(CARGO) build --release
+	$(PYTHON) tests/repair_table.py
 
 zoo: ## Write ONNX files of many architectures into target/zoo (PYTHON=... with tests/zoo/requirements.txt)
 	-$(PYTHON) tests/zoo/export.py --out $(ZOO) --jobs 2

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use common::runtimes::{cuda, library, models, runtime};
 use common::skipped;
-use onnx_mtprune::calibration::{Batch, Batches, Gathering, MEASURES, Measure, Shard, Statistics, TapStatistics};
+use onnx_mtprune::calibration::{Batch, Batches, Gathering, MEASURES, Measure, Shard, Statistics, TapStatistics, Wish};
 use onnx_mtprune::engine::{
     Device, Engine, Feeds, InputFact, OnnxRuntime, Tract, Value, facts_of, inputs, run_once, samples,
 };
@@ -198,10 +198,11 @@ fn apart(path: &Path, model: &ModelProto, engines: [&dyn Engine; 2]) -> std::res
     let taps = analysis.taps();
     let batch = |(number, feeds): (usize, Feeds)| Batch { feeds, samples: vec![number], filler: 0 };
     let batches = Fixed(feeds.into_iter().enumerate().map(batch).collect());
-    let measures: Vec<Measure> = MEASURES.iter().map(|(measure, _)| *measure).collect();
+    let measures = MEASURES.iter().map(|(measure, _)| *measure).collect();
+    let wish = Wish { measures, products: true, ..Wish::default() };
     let gather = |engine: &dyn Engine| {
         let mut statistics = Statistics::empty(&taps);
-        let mut gathering = Gathering::new(model, &taps, &measures, true, engine);
+        let mut gathering = Gathering::new(model, &taps, &wish, engine);
         gathering.run(&batches, Shard::ALL, &mut statistics, &mut |_| Ok(())).map_err(|e| e.to_string())?;
         Ok::<Statistics, String>(statistics)
     };
