@@ -6,7 +6,7 @@ RUN     = target/run
 ZOO     = target/zoo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test update bench bench-huge models-table repair-table zoo zoo-check zoo-fixtures operators-check proto docs fuzz fuzz-files
+.PHONY: help run test update bench bench-huge models-table repair-table zoo zoo-check zoo-fixtures operators-check proto docs fuzz fuzz-files gpu-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,3 +67,7 @@ fuzz: ## Run the randomised tests with many more cases (CASES=..., MUTATIONS=...
 
 fuzz-files: ## Change whole files at random and put them through everything (MINUTES=...); SEED=... replays one case
 	MINUTES=$(or $(MINUTES),10) $(CARGO) test --release --test fuzz_files -- --nocapture
+
+gpu-check: ## On a machine with CUDA: the same numbers as on the CPU, the share of nodes there, the speed (docs/gpu.md)
+	$(CARGO) build --release
+	tests/gpu_check.sh target/release/onnx-mtprune

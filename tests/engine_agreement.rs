@@ -163,14 +163,14 @@ fn prepared(path: &Path, feeds: Feeds) -> Feeds {
 /// with. Random numbers are no pictures: what a network answers to them may be nothing but rounding.
 fn feeds(path: &Path, model: &ModelProto, engines: [&dyn Engine; 2]) -> std::result::Result<Vec<Feeds>, String> {
     if let Ok(samples) = samples::load_npz(path.with_file_name("inputs.npz"))
-        && let Ok(feeds) = (0..2).map(|index| samples.feeds(model, index)).collect::<Result<Vec<Feeds>>>()
+        && let Ok(feeds) = (0..1).map(|index| samples.feeds(model, index)).collect::<Result<Vec<Feeds>>>()
     {
         return Ok(feeds.into_iter().map(|feeds| prepared(path, feeds)).collect());
     }
     let outputs: Vec<String> = model.graph.iter().flat_map(|g| &g.output).map(|o| o.name().to_owned()).collect();
     let mut reason = String::new();
     for shapes in inputs::input_shapes(model, &BTreeMap::new()).map_err(|e| e.to_string())? {
-        let feeds = (0..2).map(|seed| samples::random_feeds(&shapes, seed)).collect::<Result<Vec<Feeds>>>();
+        let feeds = (0..1).map(|seed| samples::random_feeds(&shapes, seed)).collect::<Result<Vec<Feeds>>>();
         let feeds = feeds.map_err(|e| e.to_string())?;
         match engines.iter().try_for_each(|e| run_once(*e, model, &feeds[0], &outputs).map(drop)) {
             Ok(()) => return Ok(feeds),
@@ -199,7 +199,7 @@ fn apart(path: &Path, model: &ModelProto, engines: [&dyn Engine; 2]) -> std::res
     let batch = |(number, feeds): (usize, Feeds)| Batch { feeds, samples: vec![number], filler: 0 };
     let batches = Fixed(feeds.into_iter().enumerate().map(batch).collect());
     let measures = MEASURES.iter().map(|(measure, _)| *measure).collect();
-    let wish = Wish { measures, products: true, ..Wish::default() };
+    let wish = Wish { measures, products: true, features: false };
     let gather = |engine: &dyn Engine| {
         let mut statistics = Statistics::empty(&taps);
         let mut gathering = Gathering::new(model, &taps, &wish, engine);

@@ -162,12 +162,15 @@ struct Piece<'m> {
     border: Vec<String>,
 }
 
+/// A session and the inputs that it takes.
+type Opened = (Vec<InputFact>, Arc<dyn Session>);
+
 /// Sessions for the shapes that were seen so far.
 struct Sessions<'a> {
     engine: &'a dyn Engine,
     piece: &'a Piece<'a>,
     wanted: &'a [String],
-    open: Mutex<Vec<(Vec<InputFact>, Arc<dyn Session>)>>,
+    open: Mutex<Vec<Opened>>,
 }
 
 impl Sessions<'_> {

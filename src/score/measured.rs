@@ -44,14 +44,14 @@ pub(super) fn lacking(tap: &TapStatistics, what: &str) -> Error {
         .help("measure anew with `calibrate` and this criterion")
 }
 
+/// What a group is worth, from the places where it is measured.
+type Importance<'a> = dyn Fn(&Group, &[Place]) -> Result<Vec<f64>> + 'a;
+
 /// Scores every group by `importance` of it and the places where it is measured.
 ///
 /// # Errors
 /// When there are no statistics, or they are not of this model, and the errors of `importance`.
-pub(super) fn score(
-    input: &ScoreInput,
-    importance: &dyn Fn(&Group, &[Place]) -> Result<Vec<f64>>,
-) -> Result<Vec<Vec<f64>>> {
+pub(super) fn score(input: &ScoreInput, importance: &Importance) -> Result<Vec<Vec<f64>>> {
     let statistics = input.statistics.ok_or_else(|| Error::input("this criterion needs statistics of activations"))?;
     let taps = Taps::of(input.graph, input.coupling, input.groups);
     let place = |at: &GroupTap| {
