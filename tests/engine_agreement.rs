@@ -209,7 +209,7 @@ fn apart(path: &Path, model: &ModelProto, engines: [&dyn Engine; 2]) -> std::res
     let (a, b) = (gather(engines[0])?, gather(engines[1])?);
     let mut worst = (0.0f64, String::new());
     let mut note = |found: f64, tap: &TapStatistics, what: &dyn std::fmt::Debug| {
-        if !(found <= worst.0) {
+        if found > worst.0 || found.is_nan() {
             worst = (found, format!("{what:?} of `{}`", tap.name));
         }
     };
