@@ -90,9 +90,12 @@ impl OnnxRuntime {
             0,
         )?;
         let what = format!("ONNX Runtime {} cannot compute on {}", self.library.version(), self.device);
-        let unusable = |e: Error| match self.device {
-            Device::Cpu => Error::engine(what.clone()).because(e),
-            Device::Cuda(_) => Error::engine(what.clone()).because(e).help(cuda::HELP),
+        // That it is a model that cannot be loaded says nothing: the smallest one is always at hand.
+        let unusable = |error: Error| {
+            let why = error.to_string();
+            let why = why.strip_prefix("ONNX Runtime cannot load the model: ").unwrap_or(&why);
+            let error = Error::engine(format!("{what}: {why}"));
+            if self.device == Device::Cpu { error } else { error.help(cuda::HELP) }
         };
         super::run_once(self, &model, &feeds, &["y".to_owned()]).map(drop).map_err(unusable)
     }
