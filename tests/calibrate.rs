@@ -157,7 +157,9 @@ fn engines_measure_the_same() {
             let (model, samples) = (source.join("model.onnx"), source.join("inputs.npz"));
             let words =
                 ["calibrate", model.to_str().unwrap(), "--calibration", samples.to_str().unwrap(), "-o", engine];
-            folder.succeed(&[&words[..], &["--max-samples", "8", "--batch-size", "4", "--engine", engine]].concat());
+            folder.succeed(
+                &[&words[..], &["--max-samples", "8", "--batch-size", "4", "--all", "--engine", engine]].concat(),
+            );
             StatisticsFile::parse(&folder.bytes(engine)).unwrap().statistics
         };
         let (tract, other) = (measure("tract"), measure("onnxruntime"));

@@ -50,7 +50,7 @@ fn gather(model: &ModelProto, batches: &Fixed, shard: Shard, with_samples: bool)
     let analysis = Analysis::of(model, &[]).unwrap();
     let taps = analysis.taps();
     let mut statistics = Statistics::empty(&taps);
-    let wish = if with_samples { every() } else { Wish { products: true, ..Wish::default() } };
+    let wish = if with_samples { every() } else { Wish { products: true, ..Wish::every_sum() } };
     let mut gathering = Gathering::new(model, &taps, &wish, &Tract);
     gathering.run(batches, shard, &mut statistics, &mut |_| Ok(())).unwrap();
     drop(gathering);
@@ -144,6 +144,14 @@ fn measures_equal_their_definitions() {
     assert_eq!(check("in x [2,3,4,4]\na = Conv(x, w[6,3,1,1])\nf = Flatten(a)\ny = Gemm(f, g[96,5])\nout y"), 1);
     // Grouped convolution: whole groups, and the same positions of each.
     assert!(check("in x [2,3,4]\na = Conv(x, w[6,3,1])\ny = Conv(a, v[4,3,1], group=2)\nout y") > 0);
+    // Signals and volumes, with a bias that makes most numbers negative.
+    for shape in ["5", "4,3,4"] {
+        let kernel = shape.replace(|c: char| c.is_ascii_digit(), "1");
+        let text = format!(
+            "in x [2,3,{shape}]\na = Conv(x, w[6,3,{kernel}])\ns = Sub(a, <1.5>)\ny = Conv(s, v[4,6,{kernel}])\nout y"
+        );
+        assert_eq!(check(&text), 1, "{text}");
+    }
     // Tokens: the channels come last.
     assert_eq!(check("in x [2,7,8]\na = MatMul(x, w[8,12])\nr = Relu(a)\ny = MatMul(r, v[12,3])\nout y"), 1);
     // A recurrent layer feeds another.

@@ -81,6 +81,21 @@ impl Emitter {
         self.node("Abs", &[input], Vec::new())
     }
 
+    /// The value where it is positive, and 0 elsewhere.
+    pub(super) fn positive(&mut self, input: &str) -> String {
+        self.node("Relu", &[input], Vec::new())
+    }
+
+    /// The mean of each channel in each sample, for values of rank 3 or more with channels second.
+    pub(super) fn means(&mut self, input: &str) -> String {
+        self.node("GlobalAveragePool", &[input], Vec::new())
+    }
+
+    /// The largest number of each channel in each sample, as for [`Emitter::means`].
+    pub(super) fn largest(&mut self, input: &str) -> String {
+        self.node("GlobalMaxPool", &[input], Vec::new())
+    }
+
     /// The sum of two values.
     pub(super) fn add(&mut self, left: &str, right: &str) -> String {
         self.node("Add", &[left, right], Vec::new())

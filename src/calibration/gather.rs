@@ -91,7 +91,7 @@ impl<'a> Gathering<'a> {
                 // A sample that is repeated changes no extreme, and samples that are told apart are left out below.
                 let is_summed = match what {
                     What::Measure(measure) => !measure.is_extreme(),
-                    What::Shape | What::Moments(_) => true,
+                    What::Shape | What::Mean(_) | What::Moments(_) => true,
                     What::Features | What::Maps => false,
                 };
                 if is_summed {
@@ -175,6 +175,8 @@ impl<'a> Gathering<'a> {
     /// The fetched values as numbers, checked; the extents of a tap as the number of values behind each position.
     fn numbers(&self, values: &[Value]) -> Result<Vec<Vec<f64>>> {
         let pairs = self.reductions.results.iter().zip(values);
+        // Of the tap at hand; its shape comes before all else of it.
+        let mut behind_second = 1.0;
         pairs
             .map(|((tap, what), value)| {
                 let Some(tap) = self.taps.taps.get(*tap) else { return Ok(Vec::new()) };
@@ -185,8 +187,13 @@ impl<'a> Gathering<'a> {
                 let expected = match what {
                     What::Shape => {
                         let all: f64 = numbers.iter().product();
+                        behind_second = numbers.iter().skip(2).product();
                         numbers = vec![all / tap.extent.max(1) as f64];
                         1
+                    }
+                    What::Mean(_) => {
+                        numbers.iter_mut().for_each(|number| *number *= behind_second);
+                        tap.extent
                     }
                     What::Measure(_) | What::Features | What::Maps => tap.extent,
                     What::Moments(segments) => {
@@ -214,7 +221,7 @@ impl<'a> Gathering<'a> {
             match what {
                 What::Shape => tap.count = numbers.first().map_or(0, |n| n.round() as u64),
                 What::Measure(measure) if measure.is_extreme() => _ = tap.extremes.insert(*measure, numbers),
-                What::Measure(measure) => _ = tap.sums.insert(*measure, summed(&numbers)?),
+                What::Measure(measure) | What::Mean(measure) => _ = tap.sums.insert(*measure, summed(&numbers)?),
                 What::Moments(segments) => _ = tap.moments.insert(Segment::key(segments), summed(&numbers)?),
                 What::Features | What::Maps => {}
             }

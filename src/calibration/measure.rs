@@ -62,10 +62,9 @@ pub enum Need {
 }
 
 impl Default for Wish {
-    /// What costs little: all that the engine sums up by channel.
+    /// What nearly all criteria live on and costs little.
     fn default() -> Self {
-        let measures = MEASURES.iter().map(|(measure, _)| *measure).filter(|m| !m.needs_maps()).collect();
-        Self { measures, products: false, features: false }
+        Self { measures: [Measure::Sum, Measure::Square, Measure::Absolute].into(), products: false, features: false }
     }
 }
 
@@ -73,6 +72,12 @@ impl Wish {
     /// Nothing at all.
     pub fn nothing() -> Self {
         Self { measures: BTreeSet::new(), products: false, features: false }
+    }
+
+    /// All that the engine sums up by channel.
+    pub fn every_sum() -> Self {
+        let measures = MEASURES.iter().map(|(measure, _)| *measure).filter(|m| !m.needs_maps()).collect();
+        Self { measures, products: false, features: false }
     }
 
     /// This and what a criterion needs.

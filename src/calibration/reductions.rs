@@ -28,6 +28,8 @@ pub(super) enum What {
     Shape,
     /// Numbers by position.
     Measure(Measure),
+    /// Numbers by position, of which one stands for the mean over all axes behind the second.
+    Mean(Measure),
     /// Summed products by channel and channel, for the channels in these segments.
     Moments(Vec<Segment>),
     /// Means over all axes but the first and that of the tap, in this order.
@@ -60,6 +62,11 @@ pub(super) fn reductions(model: &ModelProto, taps: &Taps, wish: &Wish) -> Reduct
         let others: Vec<usize> = (0..rank).filter(|other| *other != axis).collect();
         for measure in &wish.measures {
             let Some(reduction) = measure.reduction() else { continue };
+            if let Some(pooled) = pooled(&mut emit, *measure, &value, axis, rank) {
+                let what = if measure.is_extreme() { What::Measure(*measure) } else { What::Mean(*measure) };
+                put(what, emit.reduce(reduction, &pooled, &others));
+                continue;
+            }
             // ReduceSumSquare and ReduceL1 exist, but engines have their fast code for plain sums.
             let measured = match measure {
                 Measure::Square => emit.square(&value),
@@ -100,6 +107,32 @@ pub(super) fn reductions(model: &ModelProto, taps: &Taps, wish: &Wish) -> Reduct
     let graph = reductions.model.graph.get_or_insert_default();
     graph.node.append(&mut emit.nodes);
     reductions
+}
+
+/// The value reduced over space by the operators that convolutional networks end with, where its layout and the measure
+/// allow that. Engines keep pictures in layouts of their own between convolutions; of all reductions these two are what
+/// they run without changing the layout back, which would cost more than the reduction.
+fn pooled(emit: &mut Emitter, measure: Measure, value: &str, axis: usize, rank: usize) -> Option<String> {
+    if axis != 1 || rank < 3 {
+        return None;
+    }
+    Some(match measure {
+        Measure::Sum => emit.means(value),
+        Measure::Square => {
+            let square = emit.square(value);
+            emit.means(&square)
+        }
+        // |x| = 2 max(x, 0) - x.
+        Measure::Absolute => {
+            let positive = emit.positive(value);
+            let positive = emit.means(&positive);
+            let twice = emit.add(&positive, &positive);
+            let mean = emit.means(value);
+            emit.subtract(&twice, &mean)
+        }
+        Measure::Maximum => emit.largest(value),
+        _ => return None,
+    })
 }
 
 /// The different sets of segments in which groups see a tap.

@@ -55,6 +55,9 @@ pub(crate) struct CalibrateArguments {
     /// Measure also what this criterion needs, where that costs more than sums do; may be repeated
     #[arg(long, value_name = "NAME", value_parser = values::criteria())]
     pub(crate) criterion: Vec<String>,
+    /// Measure also how many values are not zero, and the smallest and largest
+    #[arg(long)]
+    pub(crate) all: bool,
     /// Measure also groups that shrink with --allow-approximate only
     #[arg(long)]
     pub(crate) allow_approximate: bool,
@@ -111,7 +114,7 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<()> {
             ..FeederOptions::default()
         },
     )?;
-    let mut wish = Wish::default();
+    let mut wish = if arguments.all { Wish::every_sum() } else { Wish::default() };
     for name in &arguments.criterion {
         wish = score::criterion(name)?.needs.iter().fold(wish, |wish, need| wish.and(*need));
     }
