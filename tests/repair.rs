@@ -403,3 +403,26 @@ fn statistics_of_normalisations_are_estimated_anew_folded_or_not() {
         assert!(repaired.left.is_empty() && repaired.refitted > 0);
     }
 }
+
+/// Integers with a scale for every output channel, and a bias of 32 bits.
+#[test]
+fn quantised_weights_are_repaired_as_numbers_and_quantised_again() {
+    let model = "in x [4,3,8,8]
+        a = Conv(x, w0[8,3,3,3], b0[8])
+        b = Relu(a)
+        q = QuantizeLinear(b, <0.06>, z:uint8{0})
+        r = DequantizeLinear(q, <0.06>, z)
+        w = DequantizeLinear(v:int8[6,8,3,3], s<0.02,0.03,0.01,0.02,0.05,0.02>, y:int8{0,0,0,0,0,0}, axis=0)
+        d = DequantizeLinear(u:int32{10,20,30,-40,50,60}, t<0.001,0.001,0.001,0.002,0.002,0.001>, axis=0)
+        o = Conv(r, w, d)
+        out o";
+    let case = Case::new(model, &[4, 3, 8, 8], |m| depend(m, &["w0", "b0"], 0.5));
+    let before = case.error(&case.pruned);
+    let repaired = case.repair(1e-6);
+    let after = case.error(&repaired.model);
+    println!("{before:.3} -> {after:.2e}");
+    // What is left is rounding of weights and activations.
+    assert!(before > 0.3 && after < 0.05, "{before} {after}");
+    assert!(repaired.changed.contains_key("v") && repaired.left.is_empty());
+    assert!(repaired.changed.keys().all(|name| matches!(name.as_str(), "u" | "v" | "s" | "t")));
+}

@@ -15,6 +15,7 @@ mod channels_last;
 mod concat;
 mod conv;
 mod deform;
+pub mod dequantised;
 mod einsum;
 mod elementwise;
 mod expand;

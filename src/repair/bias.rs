@@ -35,8 +35,7 @@ pub(super) fn put(work: &mut Work<'_>, contraction: &Contraction, bias: &[f64]) 
                 values = values.chunks(gates.max(1)).flat_map(both).collect();
                 dims = vec![signed(directions)?, signed(2 * gates)?];
             }
-            let weight = work.constants.get(work.model, &contraction.weight);
-            let kind = weight.map(|t| t.data_type()).unwrap_or_default();
+            let kind = work.constants.header(work.model, &contraction.weight).map(|(kind, _)| kind).unwrap_or_default();
             let wish = format!("{}/bias", contraction.weight);
             let name = work.constants.add(work.model, &wish, kind, &dims, &values)?;
             connect(work, contraction.node, *slot, name)
@@ -70,8 +69,7 @@ fn recurrent(work: &Work<'_>, contraction: &Contraction, name: &str, bias: &[f64
 /// Gives the constant in a slot other numbers; if other nodes read it or its shape does not do, the node gets its own.
 pub(super) fn replace(work: &mut Work<'_>, node: usize, slot: usize, name: &str, values: &[f64]) -> Result<()> {
     let missing = || Error::input("there is no such constant").tensor(name);
-    let old = work.constants.get(work.model, name).ok_or_else(missing)?;
-    let (kind, mut dims) = (old.data_type(), old.dims.clone());
+    let (kind, mut dims) = work.constants.header(work.model, name).ok_or_else(missing)?;
     let shared = work.wiring.readers.get(name).is_some_and(|r| r.len() > 1) || work.wiring.outputs.contains(name);
     let fits = crate::proto::tensor::element_count(&dims)? == values.len();
     if !shared && fits {

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use half::{bf16, f16};
 
+use super::quantised::Quantised;
 use super::wiring::reads;
+use crate::ops::dequantised;
 use crate::proto::onnx::tensor_proto::DataType;
 use crate::proto::onnx::{ModelProto, TensorProto};
 use crate::proto::tensor;
@@ -19,9 +21,22 @@ enum Place {
     Node(usize, usize),
 }
 
+/// The names of the constants behind numbers that are stored as integers.
+#[derive(Clone, Debug)]
+struct Parts {
+    stored: String,
+    scale: String,
+    zero: Option<String>,
+    axis: i64,
+    /// True if the scale is read elsewhere, too.
+    fixed: bool,
+}
+
 /// The constants of a model's main graph, and what was done to them.
 pub(super) struct Constants {
     places: BTreeMap<String, Place>,
+    /// Values that are constants by way of their quantisation.
+    quantised: BTreeMap<String, Parts>,
     names: BTreeSet<String>,
     /// The largest relative change of every constant that was changed.
     pub(super) changed: BTreeMap<String, f64>,
@@ -48,10 +63,11 @@ impl Constants {
             }
             names.extend(places.keys().cloned());
         }
-        Self { places, names, changed: BTreeMap::new(), added: Vec::new() }
+        let quantised = quantised(model, &places);
+        Self { places, quantised, names, changed: BTreeMap::new(), added: Vec::new() }
     }
 
-    /// The constant of a name.
+    /// The constant of a name, if it is stored as it is meant.
     pub(super) fn get<'m>(&self, model: &'m ModelProto, name: &str) -> Option<&'m TensorProto> {
         let graph = model.graph.as_ref()?;
         match *self.places.get(name)? {
@@ -62,11 +78,32 @@ impl Constants {
 
     /// The extents of a constant.
     pub(super) fn dims(&self, model: &ModelProto, name: &str) -> Option<Vec<usize>> {
-        self.get(model, name)?.dims.iter().map(|d| usize::try_from(*d).ok()).collect()
+        let stored = self.quantised.get(name).map_or(name, |parts| &parts.stored);
+        self.get(model, stored)?.dims.iter().map(|d| usize::try_from(*d).ok()).collect()
     }
 
-    /// The numbers of a floating-point constant.
+    /// The element type and extents of a constant, as its readers see it.
+    pub(super) fn header(&self, model: &ModelProto, name: &str) -> Option<(i32, Vec<i64>)> {
+        let (kind, shape) = match self.quantised.get(name) {
+            Some(parts) => (self.get(model, &parts.scale)?, self.get(model, &parts.stored)?),
+            None => (self.get(model, name)?, self.get(model, name)?),
+        };
+        Some((kind.data_type(), shape.dims.clone()))
+    }
+
+    fn read(&self, model: &ModelProto, parts: &Parts) -> Option<Quantised> {
+        let zero = match &parts.zero {
+            Some(name) => Some(self.get(model, name)?),
+            None => None,
+        };
+        Quantised::of(self.get(model, &parts.stored)?, self.get(model, &parts.scale)?, zero, parts.axis)
+    }
+
+    /// The numbers of a floating-point constant, or of one that is quantised.
     pub(super) fn numbers(&self, model: &ModelProto, name: &str) -> Option<Vec<f64>> {
+        if let Some(parts) = self.quantised.get(name) {
+            return Some(self.read(model, parts)?.numbers());
+        }
         numbers(self.get(model, name)?).ok()
     }
 
@@ -76,27 +113,45 @@ impl Constants {
     /// A name that is no constant, numbers that do not fit its shape or type.
     pub(super) fn set(&mut self, model: &mut ModelProto, name: &str, values: &[f64]) -> Result<()> {
         let missing = || Error::input("there is no such constant").tensor(name);
-        let place = *self.places.get(name).ok_or_else(missing)?;
-        let graph = model.graph.as_mut().ok_or_else(missing)?;
-        let tensor = match place {
-            Place::Initializer(index) => graph.initializer.get_mut(index),
-            Place::Node(index, attribute) => {
-                graph.node.get_mut(index).and_then(|n| n.attribute.get_mut(attribute)).and_then(|a| a.t.as_mut())
+        if let Some(parts) = self.quantised.get(name).cloned() {
+            let mut quantised = self.read(model, &parts).ok_or_else(missing)?;
+            let old = quantised.numbers();
+            let scales = quantised.scales().to_vec();
+            quantised.store(values, parts.fixed);
+            let tensor = self.get_mut(model, &parts.stored).ok_or_else(missing)?;
+            *tensor = quantised.encode(tensor)?;
+            self.note(&parts.stored, &old, &quantised.numbers());
+            if scales != quantised.scales() {
+                self.set(model, &parts.scale, quantised.scales())?;
             }
+            return Ok(());
         }
-        .ok_or_else(missing)?;
+        let tensor = self.get_mut(model, name).ok_or_else(missing)?;
         let old = numbers(tensor)?;
         let new = encode(tensor, values)?;
         let now = numbers(&new)?;
         *tensor = new;
+        self.note(name, &old, &now);
+        Ok(())
+    }
+
+    fn get_mut<'m>(&self, model: &'m mut ModelProto, name: &str) -> Option<&'m mut TensorProto> {
+        let graph = model.graph.as_mut()?;
+        match *self.places.get(name)? {
+            Place::Initializer(index) => graph.initializer.get_mut(index),
+            Place::Node(index, attribute) => graph.node.get_mut(index)?.attribute.get_mut(attribute)?.t.as_mut(),
+        }
+    }
+
+    /// Records a change.
+    fn note(&mut self, name: &str, old: &[f64], now: &[f64]) {
         let largest = old.iter().fold(0f64, |all, x| all.max(x.abs()));
-        let change = old.iter().zip(&now).fold(0f64, |all, (a, b)| all.max((a - b).abs()));
+        let change = old.iter().zip(now).fold(0f64, |all, (a, b)| all.max((a - b).abs()));
         if change > 0.0 {
             let relative = change / largest.max(f64::MIN_POSITIVE);
             let entry = self.changed.entry(name.to_owned()).or_insert(0.0);
             *entry = entry.max(relative);
         }
-        Ok(())
     }
 
     /// Adds an initializer of this element type and gives its name, which is like `wish`.
@@ -170,7 +225,12 @@ fn encode(header: &TensorProto, values: &[f64]) -> Result<TensorProto> {
         Ok(DataType::Bfloat16) => values.iter().flat_map(|v| bf16::from_f64(*v).to_le_bytes()).collect(),
         _ => return Err(Error::input("only floating-point constants are repaired").tensor(header.name())),
     };
-    Ok(TensorProto {
+    Ok(with_data(header, raw))
+}
+
+/// A tensor like `header` with other data.
+pub(super) fn with_data(header: &TensorProto, raw: Vec<u8>) -> TensorProto {
+    TensorProto {
         name: header.name.clone(),
         data_type: header.data_type,
         dims: header.dims.clone(),
@@ -181,5 +241,27 @@ fn encode(header: &TensorProto, values: &[f64]) -> Result<TensorProto> {
         data_location: header.data_location,
         external_data: header.external_data.clone(),
         ..TensorProto::default()
-    })
+    }
+}
+
+/// The quantised constants of a model: what a node makes of constants that nothing else reads.
+fn quantised(model: &ModelProto, places: &BTreeMap<String, Place>) -> BTreeMap<String, Parts> {
+    let Some(graph) = &model.graph else { return BTreeMap::new() };
+    let mut count: BTreeMap<String, usize> = BTreeMap::new();
+    for name in graph.node.iter().flat_map(reads).chain(graph.output.iter().map(|o| o.name().to_owned())) {
+        *count.entry(name).or_default() += 1;
+    }
+    let alone = |name: &String| count.get(name) == Some(&1);
+    let mut found = BTreeMap::new();
+    for node in &graph.node {
+        let Some(axis) = dequantised::axis(node) else { continue };
+        let [stored, scale, zero] = dequantised::SLOTS.map(|slot| node.input.get(slot).filter(|name| !name.is_empty()));
+        let (Some(stored), Some(scale), Some(output)) = (stored, scale, node.output.first()) else { continue };
+        let constant = |name: &String| places.contains_key(name);
+        if constant(stored) && constant(scale) && zero.is_none_or(constant) && alone(stored) {
+            let (stored, fixed, scale) = (stored.clone(), !alone(scale), scale.clone());
+            found.insert(output.clone(), Parts { stored, scale, zero: zero.cloned(), axis, fixed });
+        }
+    }
+    found
 }

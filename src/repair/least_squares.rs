@@ -25,6 +25,9 @@ const ROWS_PER_INPUT: usize = 8;
 /// And at least so many altogether.
 const LEAST_ROWS: usize = 16384;
 
+/// So many positions are read by one thread.
+const ROWS_AT_ONCE: usize = 64;
+
 /// The model under repair.
 pub(super) struct Work<'a> {
     pub(super) model: &'a mut ModelProto,
@@ -190,7 +193,11 @@ fn add(
     }
     let single = evidence.len() == 1;
     evidence.par_iter_mut().enumerate().for_each(|(group, evidence)| {
-        let inputs = gather.group(&data.data, group, &target.rows);
+        // The groups run side by side, or else parts of the only one.
+        let part = if single { ROWS_AT_ONCE } else { usize::MAX };
+        let parts = target.rows.par_chunks(part.min(target.rows.len().max(1)));
+        let inputs: Vec<Vec<f64>> = parts.map(|rows| gather.group(&data.data, group, rows)).collect();
+        let inputs = inputs.concat();
         if single {
             evidence.add(batch, &inputs, &aims, true);
         } else {

@@ -11,9 +11,9 @@ use super::least_squares::{Work, rows_per_batch};
 use super::plan::{Bias, Contraction, Left};
 use super::rows::{Gather, Numbers};
 use super::targets::{Dense, fits, select, target};
+use crate::Error;
 use crate::engine::Value;
 use crate::ops::linear::Linear;
-use crate::{Error, engine};
 
 /// Sums of one contraction.
 struct Sums {
@@ -55,11 +55,12 @@ pub(super) fn compensate(work: &mut Work<'_>, dense: &Dense<'_>, contractions: &
             let mut add = || -> Result<()> {
                 let aim = value_of(values, &contraction.aim)?;
                 let target = target(dense, contraction, &aim, batch, rows_per_batch(contraction, dense))?;
-                let data: engine::Value = value_of(values, &contraction.data)?;
+                let data = value_of(values, &contraction.data)?;
                 let data = match dense.kept.activations.get(&contraction.data) {
-                    Some(axes) => Numbers::of(&select(&data, axes)?)?,
-                    None => Numbers::of(&data)?,
+                    Some(axes) => select(&data, axes)?,
+                    None => data,
                 };
+                let data = Numbers::of(&data)?;
                 let gather = Gather::new(&contraction.linear, &data.shape, &target.shape)?;
                 if !fits(contraction, &gather, &target) {
                     return Err(Error::input("its output does not have the shape that it should have"));

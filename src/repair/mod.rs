@@ -14,6 +14,7 @@ mod least_squares;
 mod mean_bias;
 mod moments;
 mod plan;
+mod quantised;
 mod rows;
 mod targets;
 mod wiring;

@@ -3,6 +3,8 @@
 //! Invariants: positions are spread evenly over batch and space, shifted by a seed, and the same for data and targets;
 //! places that only fill up a batch are never chosen; a position outside the data is zero, as padding is.
 
+use std::borrow::Cow;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -12,26 +14,29 @@ use crate::ops::linear::{Geometry, Linear, Padding, Window};
 use crate::{Error, Result};
 
 /// A value as single-precision numbers in row-major order.
-pub(super) struct Numbers {
+pub(super) struct Numbers<'v> {
     pub(super) shape: Vec<usize>,
-    pub(super) data: Vec<f32>,
+    pub(super) data: Cow<'v, [f32]>,
 }
 
-impl Numbers {
+impl<'v> Numbers<'v> {
     /// Reads a floating-point value.
     ///
     /// # Errors
     /// When the value holds integers or truth values.
-    pub(super) fn of(value: &Value) -> Result<Self> {
+    pub(super) fn of(value: &'v Value) -> Result<Self> {
         if !value.is_float() {
             return Err(Error::input(format!("values of type {} cannot be fitted", value.element().as_str_name())));
         }
         let shape = value.shape().to_vec();
         let data = match value {
-            Value::F32(array) => array.iter().copied().collect(),
+            Value::F32(array) => match array.as_slice() {
+                Some(data) => Cow::Borrowed(data),
+                None => array.iter().copied().collect(),
+            },
             other => match other.cast(ElementType::Float)? {
                 Value::F32(array) => array.iter().copied().collect(),
-                _ => Vec::new(),
+                _ => Cow::default(),
             },
         };
         Ok(Self { shape, data })

@@ -2,6 +2,7 @@
 //!
 //! Invariants: positions depend on seed, contraction and batch alone; only kept channels are read.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use faer::MatRef;
@@ -82,10 +83,11 @@ pub(super) fn target(
     if let Geometry::Recurrent { .. } = contraction.linear.geometry {
         return inside(dense, contraction, value, batch, rows);
     }
-    let value = match dense.kept.activations.get(&contraction.aim) {
-        Some(axes) => Numbers::of(&select(value, axes)?)?,
-        None => Numbers::of(value)?,
+    let kept = match dense.kept.activations.get(&contraction.aim) {
+        Some(axes) => Cow::Owned(select(value, axes)?),
+        None => Cow::Borrowed(value),
     };
+    let value = Numbers::of(&kept)?;
     let view = Channels::along(&value.shape, output_axis(&contraction.linear, value.shape.len())?)?;
     let rows = choose(view.rows(), rows, batch, dense.seed ^ contraction.node as u64);
     let numbers = rows.iter().flat_map(|row| view.row(&value.data, *row)).map(|x| x as f32).collect();
