@@ -35,9 +35,9 @@ models-table: ## Check pruned real models in Python with ONNX Runtime (PYTHON=..
 	$(CARGO) build --release
 	$(PYTHON) tests/models_table.py
 
-repair-table: ## Measure trained models, pruned and repaired, on labelled samples (PYTHON=... with numpy, onnxruntime)
+repair-table: ## Measure trained models, pruned and repaired, on labelled samples (PYTHON=... with numpy, onnxruntime; EXTRA=...)
 	$(CARGO) build --release
-	$(PYTHON) tests/repair_table.py
+	$(PYTHON) tests/repair_table.py --extra="$(EXTRA)"
 
 zoo: ## Write ONNX files of many architectures into target/zoo (PYTHON=... with tests/zoo/requirements.txt)
 	-$(PYTHON) tests/zoo/export.py --out $(ZOO) --jobs 2

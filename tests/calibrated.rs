@@ -72,6 +72,16 @@ fn criteria_on_activations_measure_or_read() {
 }
 
 #[test]
+fn bytes_that_are_fed_as_they_are_are_told() {
+    let folder = Folder::new();
+    let words =
+        [MODEL, "small.onnx", "--ratio", "0.5", "--engine", "tract", "--repair", "none", "--calibration", SAMPLES];
+    let note = "the samples of `image` are bytes, fed as numbers from 0 to 255";
+    assert!(folder.run(&words).err.contains(note));
+    assert!(!folder.run(&[&words[..], &["--input-scale", SCALE]].concat()).err.contains("bytes"));
+}
+
+#[test]
 fn wrong_requests_are_errors() {
     let folder = Folder::new();
     let base = [MODEL, "small.onnx", "--ratio", "0.5", "--engine", "tract", "--calibration", SAMPLES];

@@ -7,9 +7,8 @@
 use std::collections::BTreeSet;
 
 use crate::engine::ElementType;
-use crate::proto::onnx::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
-};
+use crate::proto::build::{Nodes, int, ints};
+use crate::proto::onnx::{GraphProto, ModelProto};
 
 /// How a value is reduced over axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +38,8 @@ impl Reduction {
 /// Nodes in the order in which they were asked for.
 pub(super) struct Emitter {
     /// What was emitted so far.
-    pub(super) nodes: Vec<NodeProto>,
+    pub(super) nodes: Nodes,
     opset: i64,
-    names: BTreeSet<String>,
 }
 
 impl Emitter {
@@ -52,7 +50,7 @@ impl Emitter {
         if let Some(graph) = &model.graph {
             collect_names(graph, &mut names);
         }
-        Self { nodes: Vec::new(), opset: opset.map_or(1, |o| o.version()), names }
+        Self { nodes: Nodes::new("calibration", names), opset: opset.map_or(1, |o| o.version()) }
     }
 
     /// The value in single precision.
@@ -68,138 +66,90 @@ impl Emitter {
 
     /// The difference of two values.
     pub(super) fn subtract(&mut self, from: &str, what: &str) -> String {
-        self.node("Sub", &[from, what], Vec::new())
+        self.nodes.node("Sub", &[from, what], Vec::new())
     }
 
     /// The value times itself.
     pub(super) fn square(&mut self, input: &str) -> String {
-        self.node("Mul", &[input, input], Vec::new())
+        self.nodes.node("Mul", &[input, input], Vec::new())
     }
 
     /// The magnitudes of a value.
     pub(super) fn magnitude(&mut self, input: &str) -> String {
-        self.node("Abs", &[input], Vec::new())
+        self.nodes.node("Abs", &[input], Vec::new())
     }
 
     /// The value where it is positive, and 0 elsewhere.
     pub(super) fn positive(&mut self, input: &str) -> String {
-        self.node("Relu", &[input], Vec::new())
+        self.nodes.node("Relu", &[input], Vec::new())
     }
 
     /// The mean of each channel in each sample, for values of rank 3 or more with channels second.
     pub(super) fn means(&mut self, input: &str) -> String {
-        self.node("GlobalAveragePool", &[input], Vec::new())
+        self.nodes.node("GlobalAveragePool", &[input], Vec::new())
     }
 
     /// The largest number of each channel in each sample, as for [`Emitter::means`].
     pub(super) fn largest(&mut self, input: &str) -> String {
-        self.node("GlobalMaxPool", &[input], Vec::new())
+        self.nodes.node("GlobalMaxPool", &[input], Vec::new())
     }
 
     /// The sum of two values.
     pub(super) fn add(&mut self, left: &str, right: &str) -> String {
-        self.node("Add", &[left, right], Vec::new())
+        self.nodes.node("Add", &[left, right], Vec::new())
     }
 
     /// The matrix product of two stacks of matrices.
     pub(super) fn product(&mut self, left: &str, right: &str) -> String {
-        self.node("MatMul", &[left, right], Vec::new())
+        self.nodes.node("MatMul", &[left, right], Vec::new())
     }
 
     /// The value with its axes in another order.
     pub(super) fn transpose(&mut self, input: &str, order: &[usize]) -> String {
-        self.node("Transpose", &[input], vec![ints("perm", order)])
+        self.nodes.node("Transpose", &[input], vec![ints("perm", order)])
     }
 
     /// The value in another shape; 0 keeps an extent and -1 stands for the rest, as in the operator.
     pub(super) fn reshape(&mut self, input: &str, shape: &[i64]) -> String {
-        let shape = self.integers(shape);
-        self.node("Reshape", &[input, &shape], Vec::new())
+        let shape = self.nodes.integers(shape);
+        self.nodes.node("Reshape", &[input, &shape], Vec::new())
     }
 
     /// The positions `from..to` of one axis.
     pub(super) fn slice(&mut self, input: &str, axis: usize, from: usize, to: usize) -> String {
         if self.opset < 10 {
             let attributes = vec![ints("starts", &[from]), ints("ends", &[to]), ints("axes", &[axis])];
-            return self.node("Slice", &[input], attributes);
+            return self.nodes.node("Slice", &[input], attributes);
         }
         let [from, to, axis] = [from, to, axis].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-        let parts = [from, to, axis].map(|n| self.integers(&[n]));
-        self.node("Slice", &[input, &parts[0], &parts[1], &parts[2]], Vec::new())
+        let parts = [from, to, axis].map(|n| self.nodes.integers(&[n]));
+        self.nodes.node("Slice", &[input, &parts[0], &parts[1], &parts[2]], Vec::new())
     }
 
     /// The extents of a value.
     pub(super) fn shape(&mut self, input: &str) -> String {
-        self.node("Shape", &[input], Vec::new())
+        self.nodes.node("Shape", &[input], Vec::new())
     }
 
     /// The value reduced over axes, of which there must be one at least; they are dropped.
     pub(super) fn reduce(&mut self, how: Reduction, input: &str, axes: &[usize]) -> String {
         let flat = int("keepdims", 0);
         if self.opset < how.axes_are_input_since() {
-            return self.node(how.operator(), &[input], vec![ints("axes", axes), flat]);
+            return self.nodes.node(how.operator(), &[input], vec![ints("axes", axes), flat]);
         }
         let axes: Vec<i64> = axes.iter().filter_map(|axis| i64::try_from(*axis).ok()).collect();
-        let axes = self.integers(&axes);
-        self.node(how.operator(), &[input, &axes], vec![flat])
+        let axes = self.nodes.integers(&axes);
+        self.nodes.node(how.operator(), &[input, &axes], vec![flat])
     }
 
     /// One number in single precision.
     pub(super) fn number(&mut self, value: f32) -> String {
-        self.constant(ElementType::Float, Vec::new(), value.to_le_bytes().to_vec())
+        self.nodes.constant(ElementType::Float, &[], value.to_le_bytes().to_vec())
     }
 
     fn cast(&mut self, input: &str, to: ElementType) -> String {
-        self.node("Cast", &[input], vec![int("to", to as i64)])
+        self.nodes.node("Cast", &[input], vec![int("to", to as i64)])
     }
-
-    fn integers(&mut self, values: &[i64]) -> String {
-        let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.constant(ElementType::Int64, vec![i64::try_from(values.len()).unwrap_or(i64::MAX)], data)
-    }
-
-    fn constant(&mut self, element: ElementType, dims: Vec<i64>, data: Vec<u8>) -> String {
-        let raw_data = Some(data.into());
-        let tensor = TensorProto { dims, data_type: Some(element as i32), raw_data, ..Default::default() };
-        let r#type = Some(AttributeType::Tensor as i32);
-        let value = AttributeProto { name: Some("value".into()), r#type, t: Some(tensor), ..Default::default() };
-        self.node("Constant", &[], vec![value])
-    }
-
-    fn node(&mut self, operator: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
-        let output = self.fresh();
-        self.nodes.push(NodeProto {
-            op_type: Some(operator.into()),
-            name: Some(output.clone()),
-            input: inputs.iter().map(|i| (*i).to_owned()).collect(),
-            output: vec![output.clone()],
-            attribute,
-            ..Default::default()
-        });
-        output
-    }
-
-    fn fresh(&mut self) -> String {
-        let mut n = self.nodes.len();
-        loop {
-            let name = format!("calibration/{n}");
-            if self.names.insert(name.clone()) {
-                return name;
-            }
-            n += 1;
-        }
-    }
-}
-
-fn int(name: &str, i: i64) -> AttributeProto {
-    let r#type = Some(AttributeType::Int as i32);
-    AttributeProto { name: Some(name.into()), i: Some(i), r#type, ..Default::default() }
-}
-
-fn ints(name: &str, values: &[usize]) -> AttributeProto {
-    let ints = values.iter().filter_map(|v| i64::try_from(*v).ok()).collect();
-    let r#type = Some(AttributeType::Ints as i32);
-    AttributeProto { name: Some(name.into()), ints, r#type, ..Default::default() }
 }
 
 /// The names of all values and nodes, at every depth.

@@ -105,7 +105,7 @@ pub(super) fn reductions(model: &ModelProto, taps: &Taps, wish: &Wish) -> Reduct
         }
     }
     let graph = reductions.model.graph.get_or_insert_default();
-    graph.node.append(&mut emit.nodes);
+    graph.node.append(&mut emit.nodes.list);
     reductions
 }
 

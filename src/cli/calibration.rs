@@ -7,7 +7,8 @@ use std::sync::Arc;
 use onnx_mtprune::calibration::batching::{Feeder, FeederOptions};
 use onnx_mtprune::calibration::source::{self, Scaled, SourceOptions};
 use onnx_mtprune::calibration::{Batches, Source};
-use onnx_mtprune::engine::{Engine, Value};
+use onnx_mtprune::engine::inputs::declared_inputs;
+use onnx_mtprune::engine::{ElementType, Engine, Value};
 use onnx_mtprune::fidelity::{self, Judged};
 use onnx_mtprune::graph::Graph;
 use onnx_mtprune::proto::onnx::ModelProto;
@@ -53,7 +54,8 @@ impl Samples {
         let Some(path) = &arguments.calibration else { return Ok(None) };
         let options = SourceOptions::new(std::env::temp_dir());
         let source = scaled(source::open(path, model, &options)?, &arguments.input_scale)?;
-        let notes = source.notes().to_vec();
+        let mut notes = source.notes().to_vec();
+        notes.extend(unscaled(source.as_ref(), model)?);
         let total = arguments.max_samples.map_or(source.len(), |most| most.min(source.len()));
         let held_out = if total < ENOUGH_TO_DIVIDE { 0 } else { (total / 5).clamp(1, MOST_HELD_OUT) };
         let feeder = |skip: usize, count: usize| {
@@ -114,7 +116,7 @@ impl Samples {
         let name =
             repair::METHODS.iter().find(|(_, method)| *method == self.config.method).map_or("", |(name, _)| name);
         Ok(Calibration {
-            engine: engine.name().to_owned(),
+            engine: engine.describe().label(),
             samples: self.fit.samples(),
             held_out: self.held_out,
             repair: repaired.map(|repaired| RepairRow {
@@ -133,6 +135,26 @@ pub(super) fn scaled(source: Box<dyn Source>, scales: &[(String, f64)]) -> Resul
         return Ok(Arc::from(source));
     }
     Ok(Arc::new(Scaled::new(source, scales.iter().cloned().collect())?))
+}
+
+/// A sentence for every input that takes floating-point numbers and is given bytes, as pictures often are kept.
+fn unscaled(source: &dyn Source, model: &ModelProto) -> Result<Vec<String>> {
+    if source.is_empty() {
+        return Ok(Vec::new());
+    }
+    let declared = declared_inputs(model)?;
+    let takes_floats = |name: &str| declared.iter().any(|i| i.name == name && i.element == ElementType::Float);
+    let bytes = source
+        .sample(0)?
+        .into_iter()
+        .filter(|(name, value)| value.element() == ElementType::Uint8 && takes_floats(name));
+    let note = |(name, _): (String, Value)| {
+        format!(
+            "the samples of `{name}` are bytes, fed as numbers from 0 to 255; if the model expects others, say so as in \
+             --input-scale {name}=0.00392156862745098"
+        )
+    };
+    Ok(bytes.map(note).collect())
 }
 
 /// The tasks with their metrics and labels.

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use onnx_mtprune::allocate::{Plan, Rounding};
-use onnx_mtprune::calibration::{Gathering, Shard, Statistics};
+use onnx_mtprune::calibration::Statistics;
 use onnx_mtprune::engine::Engine;
 use onnx_mtprune::functions;
 use onnx_mtprune::plan_file::PlanFile;
@@ -119,14 +119,7 @@ fn statistics(
     }
     let row = score::criterion(&arguments.criterion)?;
     let (Some(samples), Some(engine), true) = (samples, engine, row.needs_statistics) else { return Ok(None) };
-    let taps = analysis.taps();
-    let wish = row.wish();
-    let mut found = Statistics::empty(&taps);
-    console.stage("measure", || {
-        let mut gathering = Gathering::new(analysis.graph.model, &taps, &wish, engine);
-        gathering.run(&samples.fit, Shard::ALL, &mut found, &mut |_| Ok(()))
-    })?;
-    Ok(Some(found))
+    console.stage("measure", || analysis.measure(&row.wish(), engine, &samples.fit)).map(Some)
 }
 
 /// Repairs what remains, which replaces the weights of the output, and measures what became of every task.
@@ -144,6 +137,7 @@ fn repair(
         None => rewritten.output.materialise()?,
     };
     let report = console.stage("judge", || samples.report(&file.model, &model, repaired.as_ref(), engine))?;
+    engine.describe().notes.iter().for_each(|note| console.warn(note));
     if repaired.is_some() {
         *length = length.and(u64::try_from(prost::Message::encoded_len(&model)).ok());
         rewritten.output = Output { model, ..Output::default() };

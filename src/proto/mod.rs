@@ -1,6 +1,7 @@
 //! ONNX files as they are. Knows bytes, nothing of graphs.
 
 mod bits;
+pub(crate) mod build;
 mod external;
 mod layout;
 mod map;

@@ -10,6 +10,7 @@ use half::{bf16, f16};
 use super::quantised::Quantised;
 use super::wiring::reads;
 use crate::ops::dequantised;
+use crate::proto::build::declaration;
 use crate::proto::onnx::tensor_proto::DataType;
 use crate::proto::onnx::{ModelProto, TensorProto};
 use crate::proto::tensor;
@@ -183,23 +184,13 @@ impl Constants {
         let graph = model.graph.as_mut().ok_or_else(|| Error::input("the model has no graph"))?;
         if old_version {
             // Before version 4, an initializer must be listed among the inputs.
-            graph.input.push(declaration(&tensor));
+            graph.input.push(declaration(tensor.name(), tensor.data_type(), &tensor.dims));
         }
         self.places.insert(name.clone(), Place::Initializer(graph.initializer.len()));
         graph.initializer.push(tensor);
         self.added.push(name.clone());
         Ok(name)
     }
-}
-
-fn declaration(tensor: &TensorProto) -> crate::proto::onnx::ValueInfoProto {
-    use crate::proto::onnx::tensor_shape_proto::{Dimension, dimension::Value};
-    use crate::proto::onnx::{TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
-    let extent = |n: &i64| Dimension { value: Some(Value::DimValue(*n)), ..Dimension::default() };
-    let shape = TensorShapeProto { dim: tensor.dims.iter().map(extent).collect() };
-    let kind = type_proto::Tensor { elem_type: tensor.data_type, shape: Some(shape) };
-    let r#type = TypeProto { value: Some(type_proto::Value::TensorType(kind)), ..TypeProto::default() };
-    ValueInfoProto { name: tensor.name.clone(), r#type: Some(r#type), ..ValueInfoProto::default() }
 }
 
 /// The numbers of a floating-point tensor, as exact as they are stored.

@@ -12,9 +12,8 @@ use rayon::prelude::*;
 use super::wiring::Wiring;
 use crate::calibration::{Batch, Batches};
 use crate::engine::{Engine, Feeds, InputFact, Session, Value, facts_of};
-use crate::proto::onnx::{
-    GraphProto, ModelProto, TensorShapeProto, TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
-};
+use crate::proto::build::{declaration, signed};
+use crate::proto::onnx::{GraphProto, ModelProto, ValueInfoProto};
 use crate::{Error, Result};
 
 /// What one batch was: how many samples count, and how many places at the end of the batch axis do not.
@@ -238,24 +237,13 @@ fn extract(model: &ModelProto, nodes: &[usize], inputs: &[InputFact], wanted: &[
         node,
         initializer,
         sparse_initializer: graph.sparse_initializer.clone(),
-        input: inputs.iter().map(declaration).collect(),
+        input: inputs.iter().map(|f| declaration(&f.name, f.element as i32, &signed(&f.shape))).collect(),
         output: wanted.iter().map(|name| ValueInfoProto { name: Some(name.clone()), ..Default::default() }).collect(),
         ..GraphProto::default()
     });
     // Before version 4, initializers had to be inputs as well.
     piece.ir_version = Some(piece.ir_version().max(4));
     piece
-}
-
-fn declaration(fact: &InputFact) -> ValueInfoProto {
-    use tensor_shape_proto::{Dimension, dimension::Value as Extent};
-    let extent = |n: &usize| Dimension { value: i64::try_from(*n).ok().map(Extent::DimValue), ..Dimension::default() };
-    let tensor = type_proto::Tensor {
-        elem_type: Some(fact.element as i32),
-        shape: Some(TensorShapeProto { dim: fact.shape.iter().map(extent).collect() }),
-    };
-    let r#type = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() };
-    ValueInfoProto { name: Some(fact.name.clone()), r#type: Some(r#type), ..ValueInfoProto::default() }
 }
 
 /// How many bytes a value takes.

@@ -175,7 +175,10 @@ fn add(
         match link {
             Between::Channels(factors) => {
                 for row in aims.chunks_exact_mut(outputs.max(1)) {
-                    row.iter_mut().zip(factors).for_each(|(x, (factor, shift))| *x = (*x - shift) / factor);
+                    for (x, (factor, shift)) in row.iter_mut().zip(factors) {
+                        // Nothing of a channel whose factor is zero is seen behind it.
+                        *x = if *factor == 0.0 { 0.0 } else { (*x - shift) / factor };
+                    }
                 }
             }
             Between::Plus(other) => {

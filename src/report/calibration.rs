@@ -110,6 +110,10 @@ impl Calibration {
                 format!("repaired by {}, {} constants changed{left}", repair.method, repair.changed.len())
             }
         };
-        format!("{} samples with {}; {repair}; fidelity on {} more", self.samples, self.engine, self.held_out)
+        let judged = match self.held_out {
+            0 => "the same, because there are few".to_owned(),
+            n => format!("{n} more"),
+        };
+        format!("{} samples with {}; {repair}; fidelity on {judged}", self.samples, self.engine)
     }
 }

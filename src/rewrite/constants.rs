@@ -10,7 +10,8 @@ use super::Shrunk;
 use super::names::Names;
 use crate::graph::{Constant, Graph, MAIN, NodeId, Place, ValueId, find_graph_mut};
 use crate::kept::KeptAxes;
-use crate::proto::onnx::{AttributeProto, ModelProto, TensorProto, ValueInfoProto, attribute_proto::AttributeType};
+use crate::proto::build::declaration;
+use crate::proto::onnx::{AttributeProto, ModelProto, TensorProto, attribute_proto::AttributeType};
 use crate::proto::{Slice, tensor};
 use crate::{Error, Result};
 
@@ -181,20 +182,4 @@ fn add(
         slices.insert(graph.initializer.len(), slice);
     }
     graph.initializer.push(tensor);
-}
-
-/// The declaration of a tensor with a known shape.
-pub(super) fn declaration(name: &str, data_type: i32, dims: &[i64]) -> ValueInfoProto {
-    use crate::proto::onnx::{TensorShapeProto, TypeProto, tensor_shape_proto, type_proto};
-    let dimension = |d: &i64| tensor_shape_proto::Dimension {
-        value: Some(tensor_shape_proto::dimension::Value::DimValue(*d)),
-        ..Default::default()
-    };
-    let shape = Some(TensorShapeProto { dim: dims.iter().map(dimension).collect() });
-    let value = type_proto::Value::TensorType(type_proto::Tensor { elem_type: Some(data_type), shape });
-    ValueInfoProto {
-        name: Some(name.to_owned()),
-        r#type: Some(TypeProto { value: Some(value), ..Default::default() }),
-        ..Default::default()
-    }
 }

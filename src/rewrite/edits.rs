@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::after::After;
-use super::constants::{Readings, declaration};
+use super::constants::Readings;
 use super::names::Names;
 use crate::graph::{Graph, NodeId, ScopeId, Source, ValueId, find_graph_mut};
 use crate::ops::Edit;
+use crate::proto::build::{self, declaration};
 use crate::proto::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
     tensor_proto::DataType,
@@ -95,15 +96,15 @@ impl Added<'_> {
         match edit {
             Edit::Int(name, value) => {
                 *attribute(proto, name, AttributeType::Int) =
-                    AttributeProto { i: Some(*value), ..blank(name, AttributeType::Int) };
+                    AttributeProto { i: Some(*value), ..build::attribute(name, AttributeType::Int) };
             }
             Edit::Ints(name, values) => {
                 *attribute(proto, name, AttributeType::Ints) =
-                    AttributeProto { ints: values.clone(), ..blank(name, AttributeType::Ints) };
+                    AttributeProto { ints: values.clone(), ..build::attribute(name, AttributeType::Ints) };
             }
             Edit::Float(name, value) => {
                 *attribute(proto, name, AttributeType::Float) =
-                    AttributeProto { f: Some(*value), ..blank(name, AttributeType::Float) };
+                    AttributeProto { f: Some(*value), ..build::attribute(name, AttributeType::Float) };
             }
             Edit::Constant(slot, values) => {
                 let dims = vec![i64::try_from(values.len()).unwrap_or(i64::MAX)];
@@ -260,14 +261,10 @@ struct Step<'g> {
 
 fn attribute<'p>(proto: &'p mut NodeProto, name: &str, kind: AttributeType) -> &'p mut AttributeProto {
     let at = proto.attribute.iter().position(|a| a.name() == name).unwrap_or_else(|| {
-        proto.attribute.push(blank(name, kind));
+        proto.attribute.push(build::attribute(name, kind));
         proto.attribute.len() - 1
     });
     &mut proto.attribute[at]
-}
-
-fn blank(name: &str, kind: AttributeType) -> AttributeProto {
-    AttributeProto { name: Some(name.to_owned()), r#type: Some(kind as i32), ..Default::default() }
 }
 
 fn integers(name: &str, data_type: DataType, dims: Vec<i64>, values: &[i64]) -> Result<TensorProto> {

@@ -17,7 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::constants::{element, element_size, extents, for_each_body_mut, for_each_constant_mut, remaining, walk};
 use crate::engine::ElementType;
 use crate::kept::{Kept, KeptAxes, Zero};
-use crate::proto::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto};
+use crate::proto::build::constant;
+use crate::proto::onnx::{GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::{Error, Result};
 
 /// Element type and extents of every activation that gets smaller, as seen in a run of the original.
@@ -215,24 +216,6 @@ fn integer(element: ElementType, number: i64) -> Result<Vec<u8>> {
         _ => return Err(Error::verification("a value that is no integer is given a zero point")),
     };
     Ok(number.to_le_bytes().into_iter().take(size).collect())
-}
-
-pub(super) fn constant(name: &str, element: ElementType, dims: Vec<i64>, data: Vec<u8>) -> NodeProto {
-    let tensor =
-        TensorProto { dims, data_type: Some(element as i32), raw_data: Some(data.into()), ..Default::default() };
-    let value = AttributeProto {
-        name: Some("value".into()),
-        r#type: Some(attribute_proto::AttributeType::Tensor as i32),
-        t: Some(tensor),
-        ..Default::default()
-    };
-    NodeProto {
-        op_type: Some("Constant".into()),
-        name: Some(name.into()),
-        output: vec![name.into()],
-        attribute: vec![value],
-        ..Default::default()
-    }
 }
 
 /// The names of all values and nodes, at every depth.

@@ -5,9 +5,9 @@
 //! and needs no more than the extents, which are recorded beside the kept indices.
 
 use super::constants::remaining;
-use super::masked::constant;
 use crate::engine::ElementType;
 use crate::kept::KeptAxes;
+use crate::proto::build::{attribute, constant};
 use crate::proto::onnx::{AttributeProto, NodeProto, attribute_proto::AttributeType};
 use crate::{Error, Result};
 
@@ -70,10 +70,6 @@ pub(super) fn selection(
 fn integers(name: &str, values: &[i64]) -> NodeProto {
     let dims = vec![i64::try_from(values.len()).unwrap_or(i64::MAX)];
     constant(name, ElementType::Int64, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
-}
-
-fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
-    AttributeProto { name: Some(name.into()), r#type: Some(kind as i32), ..Default::default() }
 }
 
 fn node(operator: &str, name: String, input: Vec<String>, output: &str) -> NodeProto {

@@ -66,10 +66,10 @@ pub(super) fn over_what_remains<'m>(
         match spelled {
             Some(()) => {
                 remaining.placed += 1;
-                nodes.append(&mut emitter.nodes);
+                nodes.append(&mut emitter.nodes.list);
             }
             None => {
-                emitter.nodes.clear();
+                emitter.nodes.list.clear();
                 remaining.missing.push(format!("{} `{}`", node.op_type(), node.name()));
                 nodes.push(node);
             }

@@ -10,12 +10,9 @@ use prost::Message;
 
 use super::super::InputFact;
 use super::tensor;
+use crate::proto::build::{declaration, signed};
 use crate::proto::onnx::tensor_proto::DataLocation;
-use crate::proto::onnx::tensor_shape_proto::{Dimension, dimension};
-use crate::proto::onnx::{
-    GraphProto, ModelProto, StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
-    type_proto,
-};
+use crate::proto::onnx::{GraphProto, ModelProto, StringStringEntryProto, TensorProto, ValueInfoProto, type_proto};
 use crate::proto::visit;
 use crate::{Error, Result};
 
@@ -87,16 +84,9 @@ fn fix_inputs(graph: &mut GraphProto, facts: &[InputFact]) -> Result<(Vec<InputF
     for input in graph.input.iter_mut().filter(|i| !initializers.contains(i.name())) {
         let fact = facts.iter().find(|fact| fact.name == input.name());
         let fact = fact.ok_or_else(|| Error::engine("no shape is known for a graph input").tensor(input.name()))?;
-        let dimension = |extent: &usize| {
-            let value = i64::try_from(*extent).ok().map(dimension::Value::DimValue);
-            Dimension { value, ..Dimension::default() }
-        };
-        let shape = TensorShapeProto { dim: fact.shape.iter().map(dimension).collect() };
-        let tensor = type_proto::Tensor { elem_type: Some(fact.element as i32), shape: Some(shape) };
-        let value = Some(type_proto::Value::TensorType(tensor));
         let declared = input.r#type.as_ref().and_then(|t| t.value.as_ref());
         retyped |= !matches!(declared, Some(type_proto::Value::TensorType(t)) if t.elem_type() == fact.element as i32);
-        input.r#type = Some(TypeProto { value, ..TypeProto::default() });
+        input.r#type = declaration(&fact.name, fact.element as i32, &signed(&fact.shape)).r#type;
         fed.push(fact.clone());
     }
     Ok((fed, retyped))
