@@ -43,7 +43,6 @@ const EXCEPTIONS: &[(&str, &[&str], &str)] = &[
             "Abs",
             "Add",
             "Cast",
-            "Constant",
             "GlobalAveragePool",
             "GlobalMaxPool",
             "MatMul",
