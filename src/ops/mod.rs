@@ -20,6 +20,7 @@ mod einsum;
 mod elementwise;
 mod expand;
 mod experts;
+pub mod flat;
 mod floats;
 mod follow;
 mod fused;

@@ -7,6 +7,7 @@
 use faer::Mat;
 
 use super::moments::{Fit, Moments};
+use super::one_sided::Rows;
 
 /// One batch in so many judges.
 const JUDGES: usize = 4;
@@ -18,32 +19,50 @@ const FACTORS: &[f64] = &[1.0, 10.0, 100.0, 1000.0];
 pub(super) struct Evidence {
     fitted: Moments,
     judging: Moments,
+    one_sided: Rows,
 }
 
 impl Evidence {
     pub(super) fn new(inputs: usize, outputs: usize) -> Self {
-        Self { fitted: Moments::new(inputs, outputs), judging: Moments::new(inputs, outputs) }
+        let moments = || Moments::new(inputs, outputs);
+        Self { fitted: moments(), judging: moments(), one_sided: Rows::default() }
     }
 
-    /// Adds the rows of a batch, see [`Moments::add`].
-    pub(super) fn add(&mut self, batch: usize, inputs: &[f64], targets: &[f64], parallel: bool) {
-        let side = if batch % JUDGES == 1 { &mut self.judging } else { &mut self.fitted };
+    /// Adds the rows of a batch, see [`Moments::add`] and, with the targets that an activation sees, [`Rows::add`].
+    pub(super) fn add(&mut self, batch: usize, inputs: &[f64], targets: &[f64], seen: Option<&[f64]>, parallel: bool) {
+        let judges = batch % JUDGES == 1;
+        let side = if judges { &mut self.judging } else { &mut self.fitted };
         side.add(inputs, targets, parallel);
+        if let Some(seen) = seen {
+            self.one_sided.add(judges, side.widths(), inputs, targets, seen);
+        }
     }
 
     /// The new weights and bias, see [`Moments::solve`]. A single batch is believed as it is.
     pub(super) fn solve(&self, old: &Mat<f64>, lambda: f64, with_bias: bool) -> Option<Fit> {
         let all = self.fitted.plus(&self.judging);
         if self.judging.is_empty() || self.fitted.is_empty() || !lambda.is_finite() {
-            return all.solve(old, lambda, with_bias);
+            let fit = all.solve(old, lambda, with_bias)?;
+            if self.one_sided.is_empty() {
+                return Some(fit);
+            }
+            let refined = self.one_sided.refine(&fit, None, &all.system(old, lambda, with_bias)?);
+            return Some(refined.unwrap_or(fit));
         }
         let ridges = FACTORS.iter().map(|factor| factor * lambda).chain([f64::INFINITY]);
         let judged = ridges.filter_map(|ridge| {
             let fit = self.fitted.solve(old, ridge, with_bias)?;
-            Some((self.judging.error(&fit.weights, &fit.bias)?, ridge))
+            Some((self.judging.error(&fit.weights, &fit.bias)?, ridge, fit))
         });
-        let (_, ridge) = judged.min_by(|a, b| a.0.total_cmp(&b.0))?;
-        all.solve(old, ridge, with_bias)
+        let (_, ridge, linear) = judged.min_by(|a, b| a.0.total_cmp(&b.0))?;
+        let system = all.system(old, ridge, with_bias)?;
+        let refined = if self.one_sided.is_empty() {
+            None
+        } else {
+            let fitted = self.fitted.system(old, ridge, with_bias)?;
+            self.one_sided.refine(&linear, Some(&fitted), &system)
+        };
+        refined.or_else(|| all.fit(&system))
     }
 }
 
@@ -56,14 +75,14 @@ mod tests {
     fn a_fit_that_does_not_generalise_is_not_made() {
         // Two batches whose targets contradict each other: the old weights, which predict nothing, are better.
         let mut evidence = Evidence::new(1, 1);
-        evidence.add(0, &[1.0, -1.0, 2.0, -2.0], &[1.0, -1.0, 2.0, -2.0], false);
-        evidence.add(1, &[1.0, -1.0, 2.0, -2.0], &[-1.0, 1.0, -2.0, 2.0], false);
+        evidence.add(0, &[1.0, -1.0, 2.0, -2.0], &[1.0, -1.0, 2.0, -2.0], None, false);
+        evidence.add(1, &[1.0, -1.0, 2.0, -2.0], &[-1.0, 1.0, -2.0, 2.0], None, false);
         let fit = evidence.solve(&Mat::zeros(1, 1), 1e-2, true).unwrap();
         assert_eq!((fit.weights[(0, 0)], fit.bias[0]), (0.0, 0.0));
         // Batches that agree are followed.
         let mut evidence = Evidence::new(1, 1);
         for batch in 0..4 {
-            evidence.add(batch, &[1.0, -1.0, 2.0, -2.0], &[3.0, -1.0, 5.0, -3.0], false);
+            evidence.add(batch, &[1.0, -1.0, 2.0, -2.0], &[3.0, -1.0, 5.0, -3.0], None, false);
         }
         let fit = evidence.solve(&Mat::zeros(1, 1), 1e-9, true).unwrap();
         assert!((fit.weights[(0, 0)] - 2.0).abs() < 1e-6 && (fit.bias[0] - 1.0).abs() < 1e-6);

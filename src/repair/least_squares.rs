@@ -16,6 +16,7 @@ use super::plan::{Bias, Contraction, Left, Link, factors};
 use super::rows::{Channels, Gather, Numbers, output_axis};
 use super::targets::{Dense, Target, Targets, fits, targets};
 use super::wiring::Wiring;
+use crate::ops::linear::Linear;
 use crate::proto::onnx::ModelProto;
 use crate::{Error, Result};
 
@@ -23,7 +24,7 @@ use crate::{Error, Result};
 const ROWS_PER_INPUT: usize = 8;
 
 /// And at least so many altogether.
-const LEAST_ROWS: usize = 16384;
+const LEAST_ROWS: usize = 32768;
 
 /// So many positions are read by one thread.
 const ROWS_AT_ONCE: usize = 64;
@@ -118,12 +119,12 @@ fn one(
     let mut evidence: Vec<Evidence> =
         (0..linear.groups).map(|_| Evidence::new(linear.inputs, linear.outputs)).collect();
     let names = wanted(contraction);
-    let links = links(work, contraction);
+    let between = Between { links: links(work, contraction), borders: borders(work, contraction, targets, config) };
     let mut why = None;
     frontier.run(work.model, &work.wiring, &names, later, &mut |batch, values| {
         if why.is_none()
             && let Some(target) = targets.get(batch.index)
-            && let Err(error) = add(contraction, &links, (batch.index, target), &names, values, &mut evidence)
+            && let Err(error) = add(contraction, &between, (batch.index, target), &names, values, &mut evidence)
         {
             why = Some(error.to_string());
         }
@@ -135,18 +136,38 @@ fn one(
     solve(work, contraction, &evidence, config)
 }
 
-/// What lies between output and aim, with its numbers.
-enum Between {
+/// What lies between output and aim, with its numbers, and between which numbers the aim is seen.
+struct Between {
+    links: Vec<Step>,
+    borders: Option<Vec<(f64, f64)>>,
+}
+
+enum Step {
     Channels(Vec<(f64, f64)>),
     Plus(String),
 }
 
-fn links(work: &Work<'_>, contraction: &Contraction) -> Vec<Between> {
+/// Between which numbers each channel of the aim is seen, if there is memory for all rows.
+fn borders(
+    work: &Work<'_>,
+    contraction: &Contraction,
+    targets: &[Target],
+    config: &RepairConfig,
+) -> Option<Vec<(f64, f64)>> {
+    let rows: usize = targets.iter().map(|t| t.rows.len()).sum();
+    let linear = &contraction.linear;
+    let width = linear.groups.checked_mul(linear.inputs)?.checked_add(linear.all_outputs().checked_mul(2)?)?;
+    let bytes = rows.checked_mul(width)?.checked_mul(4)?;
+    let behind = contraction.behind.as_ref().filter(|_| bytes <= config.memory / 8)?;
+    behind.borders(work.model, &work.constants, contraction)
+}
+
+fn links(work: &Work<'_>, contraction: &Contraction) -> Vec<Step> {
     let nodes = work.model.graph.as_ref().map_or(&[][..], |g| &g.node);
     let link = |link: &Link| match link {
-        Link::Plus(other) => Some(Between::Plus(other.clone())),
+        Link::Plus(other) => Some(Step::Plus(other.clone())),
         Link::Affine(node, affine) => {
-            factors(work.model, &work.constants, nodes.get(*node)?, *affine, &contraction.linear).map(Between::Channels)
+            factors(work.model, &work.constants, nodes.get(*node)?, *affine, &contraction.linear).map(Step::Channels)
         }
     };
     contraction.chain.iter().filter_map(link).collect()
@@ -155,7 +176,7 @@ fn links(work: &Work<'_>, contraction: &Contraction) -> Vec<Between> {
 /// Adds one batch, by its number and what is aimed at, to the evidence.
 fn add(
     contraction: &Contraction,
-    links: &[Between],
+    between: &Between,
     (batch, target): (usize, &Target),
     names: &[String],
     values: &[crate::engine::Value],
@@ -170,27 +191,21 @@ fn add(
     }
     let outputs = linear.all_outputs();
     let mut aims: Vec<f64> = target.numbers.iter().map(|x| f64::from(*x)).collect();
+    let mut seen = between.borders.as_ref().map(|borders| clamped(&aims, borders));
     // Back from the aim to the output.
-    for link in links.iter().rev() {
-        match link {
-            Between::Channels(factors) => {
-                for row in aims.chunks_exact_mut(outputs.max(1)) {
-                    for (x, (factor, shift)) in row.iter_mut().zip(factors) {
-                        // Nothing of a channel whose factor is zero is seen behind it.
-                        *x = if *factor == 0.0 { 0.0 } else { (*x - shift) / factor };
-                    }
-                }
-            }
-            Between::Plus(other) => {
+    for step in between.links.iter().rev() {
+        let others = match step {
+            Step::Channels(_) => None,
+            Step::Plus(other) => {
                 let value = names.iter().position(|n| n == other).and_then(|i| values.get(i)).ok_or_else(missing)?;
-                let value = Numbers::of(value)?;
-                if value.shape != target.shape {
-                    return Err(Error::input("what is added to its output has another shape"));
-                }
-                let view = Channels::along(&value.shape, output_axis(linear, value.shape.len())?)?;
-                for (row, aims) in target.rows.iter().zip(aims.chunks_exact_mut(outputs.max(1))) {
-                    aims.iter_mut().zip(view.row(&value.data, *row)).for_each(|(x, other)| *x -= other);
-                }
+                Some(addends(linear, value, target)?)
+            }
+        };
+        for numbers in std::iter::once(&mut aims).chain(&mut seen) {
+            match (step, &others) {
+                (Step::Channels(factors), _) => undo(numbers, factors),
+                (Step::Plus(_), Some(others)) => numbers.iter_mut().zip(others).for_each(|(x, other)| *x -= other),
+                _ => {}
             }
         }
     }
@@ -202,15 +217,43 @@ fn add(
         let inputs: Vec<Vec<f64>> = parts.map(|rows| gather.group(&data.data, group, rows)).collect();
         let inputs = inputs.concat();
         if single {
-            evidence.add(batch, &inputs, &aims, true);
+            evidence.add(batch, &inputs, &aims, seen.as_deref(), true);
         } else {
             let own = group * linear.outputs..(group + 1) * linear.outputs;
-            let aims: Vec<f64> =
-                aims.chunks_exact(outputs).filter_map(|row| row.get(own.clone())).flatten().copied().collect();
-            evidence.add(batch, &inputs, &aims, false);
+            let own = |all: &Vec<f64>| -> Vec<f64> {
+                all.chunks_exact(outputs).filter_map(|row| row.get(own.clone())).flatten().copied().collect()
+            };
+            evidence.add(batch, &inputs, &own(&aims), seen.as_ref().map(own).as_deref(), false);
         }
     });
     Ok(())
+}
+
+/// Rows of numbers, moved to the borders of their channels where they lie beyond.
+fn clamped(rows: &[f64], borders: &[(f64, f64)]) -> Vec<f64> {
+    // Neither of the borders is NaN, but `clamp` would panic on a pair that crosses.
+    let inside = |(x, (below, above)): (&f64, &(f64, f64))| x.max(*below).min(*above);
+    rows.chunks(borders.len().max(1)).flat_map(|row| row.iter().zip(borders).map(inside)).collect()
+}
+
+/// Takes factors and shifts of channels back.
+fn undo(rows: &mut [f64], factors: &[(f64, f64)]) {
+    for row in rows.chunks_exact_mut(factors.len().max(1)) {
+        for (x, (factor, shift)) in row.iter_mut().zip(factors) {
+            // Nothing of a channel whose factor is zero is seen behind it.
+            *x = if *factor == 0.0 { 0.0 } else { (*x - shift) / factor };
+        }
+    }
+}
+
+/// What is added to the output in the rows of a target.
+fn addends(linear: &Linear, value: &crate::engine::Value, target: &Target) -> Result<Vec<f64>> {
+    let value = Numbers::of(value)?;
+    if value.shape != target.shape {
+        return Err(Error::input("what is added to its output has another shape"));
+    }
+    let view = Channels::along(&value.shape, output_axis(linear, value.shape.len())?)?;
+    Ok(target.rows.iter().flat_map(|row| view.row(&value.data, *row)).collect())
 }
 
 /// Solves and writes the new weights and bias.

@@ -6,6 +6,7 @@
 //! removed channels nothing changes at all.
 
 mod batch_norm;
+mod behind;
 mod bias;
 mod constants;
 mod evidence;
@@ -13,6 +14,7 @@ mod frontier;
 mod least_squares;
 mod mean_bias;
 mod moments;
+mod one_sided;
 mod plan;
 mod quantised;
 mod rows;

@@ -4,7 +4,7 @@
 //! fixed order; what cannot be solved changes nothing.
 
 use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::linalg::solvers::Solve;
+use faer::linalg::solvers::{Llt, Solve};
 use faer::{Accum, Mat, MatRef, Par, Side};
 
 /// Sums over rows of inputs A and targets T.
@@ -24,6 +24,7 @@ pub(super) struct Moments {
 }
 
 /// The result of a fit: new weights, inputs x outputs, and the bias that goes with them.
+#[derive(Clone, Debug)]
 pub(super) struct Fit {
     pub(super) weights: Mat<f64>,
     pub(super) bias: Vec<f64>,
@@ -41,6 +42,11 @@ impl Moments {
             sum_targets: vec![0.0; outputs],
             square_targets: 0.0,
         }
+    }
+
+    /// How many inputs and outputs there are.
+    pub(super) fn widths(&self) -> (usize, usize) {
+        (self.inputs, self.outputs)
     }
 
     /// True before the first row.
@@ -119,49 +125,85 @@ impl Moments {
     /// The weights that predict the targets best, drawn towards `old` (inputs x outputs) by `lambda`. Without a bias
     /// nothing is centred. `None` where the sums are not finite or there is no row.
     pub(super) fn solve(&self, old: &Mat<f64>, lambda: f64, with_bias: bool) -> Option<Fit> {
+        self.fit(&self.system(old, lambda, with_bias)?)
+    }
+
+    /// The fit to these targets.
+    pub(super) fn fit(&self, system: &System<'_>) -> Option<Fit> {
+        system.fit(&self.cross, &self.sum_targets)
+    }
+
+    /// What is the same for all targets.
+    pub(super) fn system<'o>(&self, old: &'o Mat<f64>, lambda: f64, with_bias: bool) -> Option<System<'o>> {
         if self.rows == 0 || self.inputs == 0 {
             return None;
         }
-        let n = self.rows as f64;
-        let centre = if with_bias { n } else { 0.0 };
-        let mean_inputs: Vec<f64> = self.sum_inputs.iter().map(|s| s / n).collect();
-        let mean_targets: Vec<f64> = self.sum_targets.iter().map(|s| s / n).collect();
+        let rows = self.rows as f64;
+        let centre = if with_bias { rows } else { 0.0 };
+        let mean_inputs: Vec<f64> = self.sum_inputs.iter().map(|s| s / rows).collect();
         let mut gram = Mat::from_fn(self.inputs, self.inputs, |i, j| {
             let sum = if i >= j { self.gram[(i, j)] } else { self.gram[(j, i)] };
             sum - centre * mean_inputs[i] * mean_inputs[j]
         });
-        let mut right = Mat::from_fn(self.inputs, self.outputs, |i, j| {
-            self.cross[(i, j)] - centre * mean_inputs[i] * mean_targets[j]
-        });
-        faer::linalg::matmul::matmul(right.as_mut(), Accum::Add, &gram, old, -1.0, Par::rayon(0));
         let mean_diagonal = (0..self.inputs).map(|i| gram[(i, i)].max(0.0)).sum::<f64>() / self.inputs as f64;
-        if !mean_diagonal.is_finite() || right.col_iter().any(|c| c.iter().any(|x| !x.is_finite())) {
+        if !mean_diagonal.is_finite() {
             return None;
         }
-        let mut weights = old.clone();
+        let predicted = &gram * old;
+        let mut factor = None;
         if mean_diagonal > 0.0 && lambda.is_finite() {
             // Where inputs depend on each other exactly and nothing else holds them, a little more does.
             let mut ridge = lambda.max(0.0) * mean_diagonal;
             let mut added = 0.0;
-            let change = loop {
+            factor = loop {
                 (0..self.inputs).for_each(|i| gram[(i, i)] += ridge - added);
                 added = ridge;
                 match gram.llt(Side::Lower) {
-                    Ok(factor) => break factor.solve(&right),
+                    Ok(factor) => break Some(factor),
                     Err(_) if ridge > mean_diagonal => return None,
                     Err(_) => ridge = (ridge * 10.0).max(mean_diagonal * 1e-13),
                 }
             };
-            weights += change;
         }
-        let bias = if with_bias {
-            let predicted = |j: usize| (0..self.inputs).map(|i| mean_inputs[i] * weights[(i, j)]).sum::<f64>();
-            (0..self.outputs).map(|j| mean_targets[j] - predicted(j)).collect()
+        Some(System { old, predicted, factor, mean_inputs, rows, with_bias })
+    }
+}
+
+/// The equations of a fit without their right side.
+pub(super) struct System<'o> {
+    old: &'o Mat<f64>,
+    /// Centred AᵀA times the old weights.
+    predicted: Mat<f64>,
+    /// The ridge included; `None` where weights stay.
+    factor: Option<Llt<f64>>,
+    mean_inputs: Vec<f64>,
+    rows: f64,
+    with_bias: bool,
+}
+
+impl System<'_> {
+    /// The fit to targets of which AᵀT and the sums are given. `None` where it is not finite.
+    pub(super) fn fit(&self, cross: &Mat<f64>, sum_targets: &[f64]) -> Option<Fit> {
+        let (inputs, outputs) = (self.old.nrows(), self.old.ncols());
+        let centre = if self.with_bias { 1.0 } else { 0.0 };
+        let right = Mat::from_fn(inputs, outputs, |i, j| {
+            cross[(i, j)] - centre * self.mean_inputs[i] * sum_targets[j] - self.predicted[(i, j)]
+        });
+        let finite = |weights: &Mat<f64>| weights.col_iter().all(|c| c.iter().all(|x| x.is_finite()));
+        if !finite(&right) {
+            return None;
+        }
+        let mut weights = self.old.clone();
+        if let Some(factor) = &self.factor {
+            weights += factor.solve(&right);
+        }
+        let bias: Vec<f64> = if self.with_bias {
+            let predicted = |j: usize| (0..inputs).map(|i| self.mean_inputs[i] * weights[(i, j)]).sum::<f64>();
+            (0..outputs).map(|j| sum_targets[j] / self.rows - predicted(j)).collect()
         } else {
             Vec::new()
         };
-        let finite = weights.col_iter().all(|c| c.iter().all(|x| x.is_finite())) && bias.iter().all(|x| x.is_finite());
-        finite.then_some(Fit { weights, bias })
+        (finite(&weights) && bias.iter().all(|x| x.is_finite())).then_some(Fit { weights, bias })
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::behind::Behind;
 use super::constants::Constants;
 use super::wiring::Wiring;
 use crate::kept::Kept;
@@ -33,6 +34,8 @@ pub(super) struct Contraction {
     pub(super) aim: String,
     /// What lies between its output and the aim, in this order.
     pub(super) chain: Vec<Link>,
+    /// The activations that see the aim only in part.
+    pub(super) behind: Option<Behind>,
 }
 
 /// Where the bias of a contraction goes.
@@ -107,6 +110,9 @@ pub(super) fn plan(
         drifted.extend(node.output.iter().map(String::as_str));
     }
     aim(model, wiring, constants, original, &mut chosen);
+    for contraction in &mut chosen {
+        contraction.behind = Behind::of(model, wiring, constants, contraction);
+    }
     Plan { contractions: chosen, left, normalisations }
 }
 
@@ -139,7 +145,18 @@ fn contraction(
     let bias = bias(model, wiring, constants, node, &linear, &output);
     let Some(bias) = bias else { return refused("its bias is computed, or of another shape".to_owned()) };
     let (label, aim) = (label(node), shown.clone());
-    Some(Ok(Contraction { node: position, label, linear, data, aim, output, weight, bias, chain: vec![] }))
+    Some(Ok(Contraction {
+        node: position,
+        label,
+        linear,
+        data,
+        aim,
+        output,
+        weight,
+        bias,
+        chain: vec![],
+        behind: None,
+    }))
 }
 
 /// Where a bias can go; `None` if there is one that cannot be changed.
