@@ -112,7 +112,7 @@ fn run(corpus: &[ModelProto], seed: u64) -> Result<End, String> {
     if model.encoded_len() > RUN_BYTES || rewritten.kept.is_empty() {
         return Ok(End::Pruned);
     }
-    let options = VerifyOptions { seed, altered: rewritten.altered.clone(), ..Default::default() };
+    let options = VerifyOptions { seed, rounding: false, altered: rewritten.altered.clone(), ..Default::default() };
     tell(&format!("{ENGINE_RUNS} {seed}"));
     judge(&model, &pruned, &rewritten.kept, &options)
 }

@@ -237,10 +237,10 @@ pub(crate) struct CheckArguments {
     /// Verify with real inputs: one array per graph input, the first axis counting samples
     #[arg(long, value_name = "FILE.npz", help_heading = "Verification")]
     pub(crate) samples: Option<PathBuf>,
-    /// The largest difference at an output that passes, relative to its largest magnitude (half precision: at least
-    /// 0.02)
-    #[arg(long, value_name = "X", default_value = "0.0001", value_parser = values::tolerance, allow_negative_numbers = true, help_heading = "Verification")]
-    pub(crate) tolerance: f64,
+    /// The largest difference at an output that passes, relative to its largest magnitude [default: 0.0001, in half
+    /// precision 0.02, and more where the last bits of the original's numbers move it further]
+    #[arg(long, value_name = "X", value_parser = values::tolerance, allow_negative_numbers = true, help_heading = "Verification")]
+    pub(crate) tolerance: Option<f64>,
     #[command(flatten)]
     pub(crate) engine: EngineArguments,
     #[command(flatten)]

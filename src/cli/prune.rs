@@ -162,9 +162,11 @@ fn verified(
         return Ok((Verification::switched_off(), length));
     }
     let options = verify::options(&arguments.check, rewritten.altered.clone(), rewritten.approximated.clone())?;
-    let engine = verify::engine(&arguments.check)?;
-    let verdict =
-        console.stage("verify", || judge::verify(&file.model, &pruned, &rewritten.kept, engine.as_ref(), &options))?;
+    let (verdict, engine) = console.stage("verify", || {
+        verify::judged(&arguments.check, &|engine| {
+            judge::verify(&file.model, &pruned, &rewritten.kept, engine, &options)
+        })
+    })?;
     if let Some(error) = verify::failure(&verdict) {
         return Err(
             error.help("nothing was written; report this as a bug with the model, --no-verify writes it anyway")

@@ -41,6 +41,11 @@ pub(crate) struct EngineArguments {
 }
 
 impl EngineArguments {
+    /// True if nothing was said.
+    pub(crate) fn is_open(&self) -> bool {
+        self.engine.is_none() && self.device.is_none() && self.onnxruntime.is_none()
+    }
+
     /// The engine that was asked for, or `otherwise` where nothing was said.
     pub(crate) fn engine(&self, otherwise: Choice) -> Result<Box<dyn Engine + Send>> {
         let named = self.device.is_some() || self.onnxruntime.is_some();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use onnx_mtprune::engine::{Engine, samples};
+use onnx_mtprune::engine::{Device, Engine, samples};
 use onnx_mtprune::plan_file::PlanFile;
 use onnx_mtprune::proto::{self, ModelFile};
 use onnx_mtprune::report::{Verification, drift_text, verification_text};
@@ -22,9 +22,9 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<()> {
     let plan = read_plan(&arguments.plan, &original)?;
     let options = options(&arguments.check, plan.altered.clone(), plan.approximated.clone())?;
     let kept = plan.kept().map_err(|e| e.file(&arguments.plan))?;
-    let engine = engine(&arguments.check)?;
-    let verdict =
-        console.stage("verify", || verify(&original.model, &pruned.model, &kept, engine.as_ref(), &options))?;
+    let (verdict, engine) = console.stage("verify", || {
+        judged(&arguments.check, &|engine| verify(&original.model, &pruned.model, &kept, engine, &options))
+    })?;
     if let Some(error) = failure(&verdict) {
         return Err(error.file(&arguments.pruned).help("do not use this model"));
     }
@@ -58,19 +58,37 @@ pub(super) fn options(
     altered: BTreeSet<String>,
     approximated: BTreeSet<String>,
 ) -> Result<VerifyOptions> {
+    let usual = VerifyOptions::default();
     Ok(VerifyOptions {
         seed: arguments.seed,
         samples: arguments.samples.as_ref().map(samples::load_npz).transpose()?,
         shapes: arguments.shapes.by_input(),
-        tolerance: arguments.tolerance,
+        tolerance: arguments.tolerance.unwrap_or(usual.tolerance),
+        rounding: arguments.tolerance.is_none(),
         altered,
         approximated,
     })
 }
 
-/// What verifies: the built-in engine, unless another one is asked for.
-pub(super) fn engine(arguments: &CheckArguments) -> Result<Box<dyn Engine + Send>> {
-    arguments.engine.engine(Choice::Tract)
+/// Verifies with the engine that was asked for. Where none was, the built-in one judges, or ONNX Runtime what that one
+/// cannot run.
+pub(super) fn judged(
+    arguments: &CheckArguments,
+    verify: &(dyn Fn(&dyn Engine) -> Result<Verdict> + Sync),
+) -> Result<(Verdict, Box<dyn Engine + Send>)> {
+    let engine = arguments.engine.engine(Choice::Tract)?;
+    let verdict = verify(engine.as_ref())?;
+    let is_stuck = |verdict: &Verdict| matches!(verdict.outcome, Outcome::CannotRun { .. });
+    if is_stuck(&verdict)
+        && arguments.engine.is_open()
+        && let Ok(found) = arguments.engine.onnx_runtime(Device::Cpu)
+    {
+        let second = verify(&found.runtime)?;
+        if !is_stuck(&second) {
+            return Ok((second, Box::new(found.runtime)));
+        }
+    }
+    Ok((verdict, engine))
 }
 
 /// The data of a verdict and of the engine behind it; says what is to be known about the engine.

@@ -170,12 +170,19 @@ pub fn verification_text(verification: &Verification) -> String {
             let worst = outputs.iter().take(4).map(|o| format!("`{}` {}", shorten(&o.name, 40), small(o.max_relative)));
             let more = if outputs.len() > 4 { ", …" } else { "" };
             let tolerance = verification.tolerance.unwrap_or_default();
+            let rounded = if outputs.iter().any(|o| o.max_relative > tolerance) {
+                "; what exceeds it is rounding: the last bits of weights and inputs move the original as far"
+            } else {
+                ""
+            };
             let worst = worst.collect::<Vec<_>>().join(", ");
             let original = match verification.approximated {
                 0 => "the masked original".to_owned(),
                 _ => "the masked original with statistics over what remains,".to_owned(),
             };
-            format!("equals {original} with {engine}: {worst}{more} (relative, tolerance {tolerance:.0e}){silent}")
+            format!(
+                "equals {original} with {engine}: {worst}{more} (relative, tolerance {tolerance:.0e}{rounded}){silent}"
+            )
         }
         "failed" => match &verification.first_difference {
             Some(first) => format!("FAILED with {engine}: {reason}; first difference: {}", shorten(first, 300)),

@@ -54,6 +54,8 @@ pub struct OutputRow {
     pub compared: usize,
     /// A type or shape that disagrees.
     pub mismatch: Option<String>,
+    /// The relative difference that rounding alone explains; 0 unless the difference exceeded the tolerance.
+    pub rounding: f64,
 }
 
 impl Verification {
@@ -94,6 +96,7 @@ impl Verification {
             max_relative: o.max_relative,
             compared: o.compared,
             mismatch: o.mismatch.clone(),
+            rounding: o.rounding,
         });
         let drift = verdict.drift.iter();
         let drift = drift.map(|d| DriftRow { name: d.name.clone(), relative: d.relative, cosine: d.cosine });

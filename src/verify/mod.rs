@@ -27,6 +27,7 @@ mod emit;
 mod locate;
 mod masked;
 mod nested;
+mod rounding;
 mod run;
 mod scale;
 mod statistics;
@@ -62,6 +63,9 @@ pub struct VerifyOptions {
     /// The largest relative difference that passes. Models with weights or casts in half precision get at least 2e-2,
     /// which is about 20 roundings of that type.
     pub tolerance: f64,
+    /// A larger difference passes as well where rounding explains it: where the last bits of weights and inputs move
+    /// the original as far.
+    pub rounding: bool,
     /// Constants that no one set of kept indices describes: those of which several readers keep different parts, and
     /// new ones. Such a constant that has kept indices nevertheless may hold other values.
     pub altered: BTreeSet<String>,
@@ -73,7 +77,7 @@ pub struct VerifyOptions {
 impl Default for VerifyOptions {
     fn default() -> Self {
         let (shapes, altered, approximated) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        Self { seed: 0, samples: None, shapes, tolerance: 1e-4, altered, approximated }
+        Self { seed: 0, samples: None, shapes, tolerance: 1e-4, rounding: true, altered, approximated }
     }
 }
 
@@ -225,7 +229,7 @@ pub fn verify(
             earlier => earlier.into_iter().zip(differences).map(|(a, b)| a.worse(b)).collect(),
         };
     }
-    if let Some(worst) = worst(&verdict.outputs, tolerance) {
+    if worst(&verdict.outputs, tolerance).is_some() {
         // Made again, because a large one was dropped before the pruned model ran.
         let spelled = statistics::over_what_remains(original, kept, &facts, &options.approximated)?;
         let reference = masked(&spelled.model, kept, &facts)?;
@@ -242,6 +246,11 @@ pub fn verify(
             verdict.outcome = Outcome::CannotRun { reason };
             return Ok(verdict);
         }
+        if options.rounding {
+            let allowed = rounding::allowances(engine, &reference, &feeds, &outputs, &expected, &least);
+            verdict.outputs.iter_mut().zip(allowed).for_each(|(output, allowed)| output.rounding = allowed);
+        }
+        let Some(worst) = worst(&verdict.outputs, tolerance).cloned() else { return Ok(verdict) };
         let parties = locate::Parties { reference: &reference, pruned, kept, altered: &options.altered };
         let mut contradicts = true;
         let first = feeds.iter().find_map(|f| match locate::first_difference(&parties, engine, f, tolerance) {
@@ -257,7 +266,7 @@ pub fn verify(
             verdict.outcome = Outcome::CannotRun { reason };
             return Ok(verdict);
         }
-        verdict.outcome = Outcome::Failed { reason: reason(worst, tolerance), first };
+        verdict.outcome = Outcome::Failed { reason: reason(&worst, tolerance), first };
     } else if verdict.outputs.iter().all(|o| o.compared == 0) {
         let reason = "all outputs are empty or NaN for the inputs tried; give real samples".to_string();
         verdict.outcome = Outcome::CannotRun { reason };
