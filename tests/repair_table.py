@@ -62,7 +62,17 @@ def load(folder):
     count = FITTED[name]
     labels = {key: values[count:] for key, values in np.load(folder / "labels.npz").items()}
     inputs = prepared(inputs, folder)
-    return {k: v[:count] for k, v in inputs.items()}, {k: v[count:] for k, v in inputs.items()}, labels
+    few = {k: varied(name, v[:count]) for k, v in inputs.items()}
+    return few, {k: v[count:] for k, v in inputs.items()}, labels
+
+
+def varied(model, samples):
+    """Few samples and what else they tell: calibration needs no labels, so whatever the data allows makes more of it."""
+    if model == "gomoku8":
+        # A board, turned and mirrored, is a board.
+        turned = [np.rot90(samples, quarter, axes=(2, 3)) for quarter in range(4)]
+        return np.ascontiguousarray(np.concatenate(turned + [board[:, :, :, ::-1] for board in turned]))
+    return samples
 
 
 def outputs(model, inputs):
