@@ -64,7 +64,7 @@ pub struct PruneConfig {
 impl Default for PruneConfig {
     fn default() -> Self {
         Self {
-            criterion: "l2".to_owned(),
+            criterion: score::DEFAULT.to_owned(),
             ratio: 0.0,
             rounding: Rounding::Auto,
             min_channels: 1,
@@ -228,6 +228,13 @@ impl<'m> Analysis<'m> {
         let mut gathering = Gathering::new(self.graph.model, &taps, wish, engine);
         gathering.run(batches, Shard::ALL, &mut statistics, &mut |_| Ok(()))?;
         Ok(statistics)
+    }
+
+    /// How many bytes the products of the channels of every group with one another take, where all are measured.
+    pub fn bytes_of_products(&self) -> usize {
+        let taps = self.taps();
+        let places = self.groups.iter().zip(&taps.groups).flat_map(|(group, own)| own.iter().map(|_| group.extent));
+        places.fold(0, |all: usize, n| all.saturating_add(n.saturating_mul(n).saturating_mul(8)))
     }
 
     /// Where the channels of the groups are measured.

@@ -89,9 +89,9 @@ pub(crate) struct PruneArguments {
     /// The fraction of channels to remove from every group that may shrink, 0 <= R < 1
     #[arg(long, value_name = "R", value_parser = values::ratio, help_heading = "What to remove", allow_negative_numbers = true)]
     pub(crate) ratio: Option<f64>,
-    /// How channels are scored; the lowest go
-    #[arg(long, value_name = "NAME", default_value = "l2", value_parser = values::criteria(), help_heading = "What to remove")]
-    pub(crate) criterion: String,
+    /// How channels are scored; the lowest go [default: l2; column-subset with --calibration]
+    #[arg(long, value_name = "NAME", value_parser = values::criteria(), help_heading = "What to remove")]
+    pub(crate) criterion: Option<String>,
     /// Round kept counts to multiples of N; without it groups of 64 channels or more that are a multiple of 8 stay one
     #[arg(long, value_name = "N", value_parser = values::positive, help_heading = "What to remove")]
     pub(crate) round_to: Option<usize>,
@@ -284,4 +284,11 @@ pub(crate) struct CalibrationArguments {
     /// What the labels judge a task by; may be repeated
     #[arg(long, value_name = "TASK=METRIC", value_parser = values::task_metric, requires = "labels", help_heading = "Calibration")]
     pub(crate) metric: Vec<(String, String)>,
+}
+
+impl CalibrationArguments {
+    /// How many bytes values and moments may take.
+    pub(crate) fn bytes(&self) -> usize {
+        (self.memory.unwrap_or(4.0) * 1e9) as usize
+    }
 }

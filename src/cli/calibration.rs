@@ -74,11 +74,10 @@ impl Samples {
             Some(name) => repair::method(name)?,
             None => Method::LeastSquares,
         };
-        let gigabytes = arguments.memory.unwrap_or(4.0);
         let config = RepairConfig {
             method,
             lambda: arguments.lambda.unwrap_or(RepairConfig::default().lambda),
-            memory: (gigabytes * 1e9) as usize,
+            memory: arguments.bytes(),
             seed,
         };
         Ok(Some(Self { fit, judge, held_out, tasks: judged(arguments, graph, tasks)?, config, notes }))

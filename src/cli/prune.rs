@@ -41,15 +41,15 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let inlined = functions::inline(&file.model);
     let mut analysis = console.stage("analyse", || Analysis::of_inlined(&inlined, &options))?;
     analysis.pages = file.pages.clone();
-    let config = config(arguments);
+    let config = PruneConfig { criterion: criterion(arguments, &analysis, &console).to_owned(), ..config(arguments) };
     let samples = Samples::open(&arguments.calibration, &file.model, &analysis.graph, &analysis.tasks, config.seed)?;
     samples.iter().flat_map(|samples| &samples.notes).for_each(|note| console.warn(note));
     let engine = samples.as_ref().map(|_| arguments.check.engine.engine(Choice::Auto)).transpose()?;
     let plan = match &planned {
         Some(planned) => console.stage("plan", || planned.plan(&analysis.groups))?,
         None => {
-            let statistics =
-                statistics(arguments, &file, &analysis, samples.as_ref(), engine.as_deref(), &mut console)?;
+            let measuring = samples.as_ref().zip(engine.as_deref());
+            let statistics = statistics(arguments, &file, &analysis, &config.criterion, measuring, &mut console)?;
             let scores = console.stage("score", || analysis.score_with(&config, statistics.as_ref()))?;
             console.stage("allocate", || analysis.allocate(&scores, &config))?
         }
@@ -105,8 +105,8 @@ fn statistics(
     arguments: &PruneArguments,
     file: &ModelFile,
     analysis: &Analysis,
-    samples: Option<&Samples>,
-    engine: Option<&(dyn Engine + Send)>,
+    criterion: &str,
+    measuring: Option<(&Samples, &(dyn Engine + Send))>,
     console: &mut Console,
 ) -> Result<Option<Statistics>> {
     if let Some(path) = &arguments.calibration.statistics {
@@ -117,8 +117,8 @@ fn statistics(
         }
         return Ok(Some(found.statistics));
     }
-    let row = score::criterion(&arguments.criterion)?;
-    let (Some(samples), Some(engine), true) = (samples, engine, row.needs_statistics) else { return Ok(None) };
+    let row = score::criterion(criterion)?;
+    let Some((samples, engine)) = measuring.filter(|_| row.needs_statistics) else { return Ok(None) };
     console.stage("measure", || analysis.measure(&row.wish(), engine, &samples.fit)).map(Some)
 }
 
@@ -222,9 +222,31 @@ fn check_unknown_fields(arguments: &PruneArguments, file: &ModelFile, console: &
         .help("--drop-unknown-fields writes the model without them; a newer version may know them"))
 }
 
+/// The criterion that was asked for, or the one that leaves what a repair can use best, where there are samples for it.
+fn criterion<'a>(arguments: &'a PruneArguments, analysis: &Analysis, console: &Console) -> &'a str {
+    let own = &arguments.calibration;
+    let usual = score::DEFAULT;
+    match &arguments.criterion {
+        Some(name) => name,
+        None if arguments.plan.is_some() || own.calibration.is_none() || own.statistics.is_some() => usual,
+        None => {
+            let bytes = analysis.bytes_of_products();
+            if bytes <= own.bytes() / 4 {
+                return score::DEFAULT_WITH_SAMPLES;
+            }
+            let needed = (4.0 * bytes as f64 / 1e9).ceil();
+            console.warn(&format!(
+                "channels are scored by {usual}: {} would take --memory {needed}",
+                score::DEFAULT_WITH_SAMPLES
+            ));
+            usual
+        }
+    }
+}
+
 fn config(arguments: &PruneArguments) -> PruneConfig {
     PruneConfig {
-        criterion: arguments.criterion.clone(),
+        criterion: score::DEFAULT.to_owned(),
         ratio: arguments.ratio.unwrap_or_default(),
         rounding: arguments.round_to.map_or(Rounding::Auto, Rounding::Multiple),
         min_channels: arguments.min_channels,

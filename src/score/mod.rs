@@ -72,6 +72,12 @@ impl CriterionRow {
     }
 }
 
+/// The criterion that needs nothing but weights and serves where nothing is said.
+pub const DEFAULT: &str = "l2";
+
+/// The criterion that serves where there are samples to measure and to repair with (`make repair-table` compares).
+pub const DEFAULT_WITH_SAMPLES: &str = "column-subset";
+
 /// All criteria, in the order in which they are listed.
 pub static CRITERIA: &[CriterionRow] = &[
     CriterionRow {
