@@ -183,6 +183,30 @@ fn cuda_is_an_error_where_it_is_not() {
     }
 }
 
+/// ONNX Runtime 1.31 dies of this model when it may optimise all it can.
+#[test]
+fn half_precision_products_of_transposed_values_load() {
+    let Some(library) = library() else { return };
+    let folder = Folder::new();
+    let mut model = onnx_mtprune::text::parse(
+        "in x float16 [n,1,8]
+         h = MatMul(x, w:float16[8,6])
+         t = Transpose(h, perm=[1,0,2])
+         y = MatMul(t, v:float16[6,4])
+         out y",
+    )
+    .unwrap();
+    for output in &mut model.graph.as_mut().unwrap().output {
+        let ty = output.r#type.get_or_insert_default();
+        ty.value = Some(onnx_mtprune::proto::onnx::type_proto::Value::TensorType(
+            onnx_mtprune::proto::onnx::type_proto::Tensor { elem_type: Some(10), shape: None },
+        ));
+    }
+    folder.proto("model.onnx", &model);
+    let said = prune(&folder, &["--engine", "onnxruntime"], &[("ORT_DYLIB_PATH", &library.display().to_string())]);
+    assert!(said.code == 0 && said.out.contains("equals the masked original with ONNX Runtime 1."), "{said:?}");
+}
+
 #[test]
 fn auto_turns_to_the_engine_that_can() {
     let Some(library) = library() else { return };

@@ -45,8 +45,12 @@ pub(super) fn open(library: &Library, device: Device, prepared: Prepared) -> Res
         let build = || -> ort::Result<ort::session::Session> {
             let heard = listener.clone();
             let hear = move |_: LogLevel, _: &str, _: &str, _: &str, message: &str| heard.hear(message);
-            let mut builder = ort::session::Session::builder(library.environment())?
-                .with_optimization_level(GraphOptimizationLevel::All)?
+            // The level above this one is for half precision alone, and in 1.31 the process dies of it where such a
+            // product of a transposed value is an output. Older libraries do not know the levels apart.
+            let builder = ort::session::Session::builder(library.environment())?;
+            let leveled = builder.with_optimization_level(GraphOptimizationLevel::Level3);
+            let mut builder = leveled
+                .or_else(|e| e.recover().with_optimization_level(GraphOptimizationLevel::All))?
                 .with_logger(Arc::new(hear))?
                 // Where nodes are placed is told at this level alone.
                 .with_log_level(LogLevel::Verbose)?;
