@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::program::Folder;
-use ndarray::{Array4, ArrayD};
+use ndarray::{Array3, Array4, ArrayD};
 use ndarray_npy::NpzWriter;
 use onnx_mtprune::calibration::Measure;
 use onnx_mtprune::calibration::statistics_file::StatisticsFile;
@@ -26,12 +26,17 @@ const MODEL: &str = "
 fn folder() -> Folder {
     let folder = Folder::new();
     folder.model("model.onnx", MODEL);
-    let samples: ArrayD<f32> =
-        Array4::from_shape_fn((50, 3, 8, 8), |(n, c, h, w)| ((n * 7 + c * 5 + h * 3 + w) % 11) as f32 - 5.0).into_dyn();
+    data(&folder, 50, 7);
+    folder
+}
+
+/// Writes so many samples; others for another `step`.
+fn data(folder: &Folder, count: usize, step: usize) {
+    let number = |(n, c, h, w)| ((n * step + c * 5 + h * 3 + w) % 11) as f32 - 5.0 + step as f32;
+    let samples: ArrayD<f32> = Array4::from_shape_fn((count, 3, 8, 8), number).into_dyn();
     let mut npz = NpzWriter::new(fs::File::create(folder.file("data.npz")).unwrap());
     npz.add_array("x", &samples).unwrap();
     npz.finish().unwrap();
-    folder
 }
 
 const CALIBRATE: [&str; 6] = ["calibrate", "model.onnx", "--calibration", "data.npz", "--batch-size", "4"];
@@ -126,6 +131,47 @@ fn what_does_not_belong_together_is_refused() {
     let (code, _, err) = calibrate(&folder, "shard.safetensors", &["--shard", "5/4"]);
     assert!(code == 2 && err.contains("from 1 to N"), "{err}");
     assert!(!folder.file("all.safetensors").exists() && !folder.file("shard.safetensors").exists());
+}
+
+/// A run that goes on, and parts that are merged, must have seen the same samples in the same scale.
+#[test]
+fn other_samples_are_another_calibration() {
+    let folder = folder();
+    assert_eq!(calibrate(&folder, "first.safetensors", &["--shard", "1/2"]).0, 0);
+    let refused = |name: &str, more: &[&str]| {
+        let (code, _, err) = calibrate(&folder, "first.safetensors", more);
+        assert!(code == 2 && err.contains("another calibration"), "{err}");
+        assert_eq!(calibrate(&folder, name, &[more, &["--shard", "2/2"]].concat()).0, 0);
+        let said = folder.run(&["merge", "first.safetensors", name, "-o", "all.safetensors"]);
+        assert!(said.code == 2 && said.err.contains("cut in different ways"), "{}", said.err);
+    };
+    refused("scaled.safetensors", &["--input-scale", "x=0.5"]);
+    data(&folder, 50, 8);
+    refused("other.safetensors", &[]);
+    data(&folder, 51, 7);
+    refused("more.safetensors", &["--max-samples", "50"]);
+    data(&folder, 50, 7);
+    assert_eq!(calibrate(&folder, "second.safetensors", &["--shard", "2/2"]).0, 0);
+    folder.succeed(&["merge", "first.safetensors", "second.safetensors", "-o", "all.safetensors"]);
+}
+
+/// Time comes before the batch here, and is as long: shapes look as if samples came first.
+#[test]
+fn samples_that_do_not_come_first_are_not_told_apart_wrongly() {
+    let folder = Folder::new();
+    let model = "in x [n,4,6]\nt = Transpose(x, perm=[1,0,2])\na = MatMul(t, w[6,8])\ny = MatMul(a, v[8,3])\nout y";
+    folder.model("model.onnx", model);
+    let number = |(n, t, c)| ((n * 7 + t * 5 + c * 3) % 11) as f32;
+    let mut npz = NpzWriter::new(fs::File::create(folder.file("data.npz")).unwrap());
+    npz.add_array("x", &Array3::from_shape_fn((8, 4, 6), number)).unwrap();
+    npz.finish().unwrap();
+    for criterion in ["manifold", "hrank", "chip"] {
+        let more = ["--criterion", criterion, "--engine", "tract"];
+        let (code, _, err) = calibrate(&folder, "all.safetensors", &more);
+        assert!(code == 2 && err.contains("does not count the samples") && err.contains("tensor `a`"), "{err}");
+        let words = ["calibrate", "model.onnx", "--calibration", "data.npz", "--batch-size", "1", "-o", criterion];
+        folder.succeed(&[&words[..], &more].concat());
+    }
 }
 
 /// Real models on real samples: what the built-in engine measures and what ONNX Runtime does.

@@ -79,6 +79,41 @@ fn bytes_that_are_fed_as_they_are_are_told() {
     let note = "the samples of `image` are bytes, fed as numbers from 0 to 255";
     assert!(folder.run(&words).err.contains(note));
     assert!(!folder.run(&[&words[..], &["--input-scale", SCALE]].concat()).err.contains("bytes"));
+    let words = ["calibrate", MODEL, "-o", "all.safetensors", "--engine", "tract", "--calibration", SAMPLES];
+    let said = folder.run(&words);
+    assert!(said.err.contains(note) && said.out.contains(" places with tract "), "{said:?}");
+}
+
+#[test]
+fn what_is_given_and_not_used_is_told() {
+    let folder = Folder::new();
+    let base = [MODEL, "small.onnx", "--ratio", "0.5", "--engine", "tract"];
+    let samples = ["--calibration", SAMPLES, "--input-scale", SCALE];
+    let said = folder.run(&[&base[..], &samples, &["--repair", "none", "--labels", LABELS]].concat());
+    assert!(said.code == 0 && said.err.contains("the labels are not used; --metric TASK=METRIC"), "{said:?}");
+    folder.succeed(&[&["calibrate", MODEL, "-o", "all.safetensors", "--engine", "tract"], &samples[..]].concat());
+    let said = folder.run(&[&base[..], &["--statistics", "all.safetensors"]].concat());
+    assert!(said.code == 0 && said.err.contains("the criterion `l2` does not look at activations"), "{said:?}");
+}
+
+/// Labels of other samples would fit as long as there are enough of them, and judge nonsense.
+#[test]
+fn labels_must_be_as_many_as_samples() {
+    let folder = Folder::new();
+    let base = [MODEL, "small.onnx", "--ratio", "0.5", "--engine", "tract", "--calibration", SAMPLES];
+    let count = |path: &str| {
+        let mut npz = ndarray_npy::NpzReader::new(std::fs::File::open(path).unwrap()).unwrap();
+        npz.by_name::<ndarray::OwnedRepr<i64>, ndarray::IxDyn>("left").unwrap()
+    };
+    let labels = count(LABELS);
+    for given in [labels.shape()[0] - 1, labels.shape()[0] + 1] {
+        let mut npz = ndarray_npy::NpzWriter::new(std::fs::File::create(folder.file("labels.npz")).unwrap());
+        npz.add_array("left", &ndarray::Array1::<i64>::zeros(given)).unwrap();
+        npz.finish().unwrap();
+        let error = folder.fail(2, &[&base[..], &["--labels", "labels.npz", "--metric", "left=accuracy"]].concat());
+        let part = format!("{given} labels for {} samples (tensor `left`)", labels.shape()[0]);
+        assert!(error.contains(&part), "{error}");
+    }
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn one_number_that_is_none_is_said_with_sample_and_input() {
     for (number, text) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
         npz(&path, "image", Some(number));
         let error = failure(&path, &small_model());
-        let want = format!("sample 3: {text} as element 6 of the shape [1, 4, 4] (tensor `image`)");
+        let want = format!("a.npz: sample 3: {text} as element 6 of the shape [1, 4, 4] (tensor `image`)");
         assert!(error.contains(&want), "{error}");
     }
 }

@@ -180,6 +180,15 @@ fn batches_add_up_whatever_the_order() {
     assert_eq!(file(&merged).bytes().unwrap(), bytes);
     assert_eq!(StatisticsFile::parse(&bytes).unwrap(), file(&whole));
     assert!(file(&whole).is_complete() && !file(&parts[0]).is_complete());
+    // Runs of batches that overlap: few bytes could stand for endless work.
+    let mut some = whole.clone();
+    some.batches.remove(&4);
+    let text = file(&some).bytes().unwrap();
+    let at = text.windows(13).position(|w| w == b"[[0,3],[5,9]]").unwrap();
+    let mut twice = text.clone();
+    twice[at..at + 13].copy_from_slice(b"[[0,3],[3,9]]");
+    assert!(StatisticsFile::parse(&text).is_ok());
+    assert!(StatisticsFile::parse(&twice).unwrap_err().to_string().contains("or one twice"));
     assert!(file(&whole).check_model("bb").unwrap_err().to_string().contains("another model"));
     for cut in (0..bytes.len()).step_by(bytes.len() / 97) {
         assert!(StatisticsFile::parse(&bytes[..cut]).is_err(), "{cut}");

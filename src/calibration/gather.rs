@@ -38,6 +38,8 @@ pub struct Gathering<'a> {
     engine: &'a dyn Engine,
     /// Sessions for the shapes that were fed last; most runs have one, or two if the last batch is shorter.
     sessions: Vec<(Vec<InputFact>, Box<dyn Session>)>,
+    /// Whether the samples of a batch were seen to come first where they are told apart.
+    is_ordered: bool,
 }
 
 /// How many shapes of inputs sessions are kept for.
@@ -47,7 +49,7 @@ impl<'a> Gathering<'a> {
     /// Prepares to measure what is wished for at all taps of `model`, which is the model that they were found in.
     pub fn new(model: &ModelProto, taps: &'a Taps, wish: &Wish, engine: &'a dyn Engine) -> Self {
         let reductions = reductions(model, taps, wish);
-        Self { taps, wish: wish.clone(), reductions, engine, sessions: Vec::new() }
+        Self { taps, wish: wish.clone(), reductions, engine, sessions: Vec::new(), is_ordered: false }
     }
 
     /// Runs the batches of a shard that `statistics` lacks, one after the other; `after` is called behind each.
@@ -83,7 +85,7 @@ impl<'a> Gathering<'a> {
         let mut numbers = self.numbers(&values)?;
         if batch.filler > 0 {
             let size = batch.samples.len().saturating_add(batch.filler);
-            let alone = repeated(&batch.feeds, size)?;
+            let alone = reordered(&batch.feeds, &vec![size.saturating_sub(1); size])?;
             let values = self.session(&alone)?.run(&alone)?;
             let share = batch.filler as f64 / size as f64;
             let whats = self.reductions.results.iter().map(|(_, what)| what);
@@ -99,6 +101,7 @@ impl<'a> Gathering<'a> {
                 }
             }
         }
+        self.check_order(batch, &values)?;
         let mut taps = self.statistics(numbers)?;
         for ((index, what), value) in self.reductions.results.iter().zip(&values) {
             if let (Some(tap), Some(into)) = (self.taps.taps.get(*index), taps.get_mut(*index))
@@ -110,14 +113,37 @@ impl<'a> Gathering<'a> {
         Ok(taps)
     }
 
+    /// Looks once whether samples that change their places in a batch do so in what is worked out sample by sample. Shapes
+    /// alone do not show it, because a sequence may be as long as the batch.
+    fn check_order(&mut self, batch: &Batch, values: &[Value]) -> Result<()> {
+        let size = batch.samples.len().saturating_add(batch.filler);
+        let is_apart = |what: &What| matches!(what, What::Features | What::Maps);
+        if self.is_ordered || size < 2 || !self.reductions.results.iter().any(|(_, what)| is_apart(what)) {
+            return Ok(());
+        }
+        let order: Vec<usize> = (1..size).chain([0]).collect();
+        let feeds = reordered(&batch.feeds, &order)?;
+        let others = self.session(&feeds)?.run(&feeds)?;
+        for (((index, what), value), other) in self.reductions.results.iter().zip(values).zip(&others) {
+            if is_apart(what)
+                && value.shape().first() == Some(&size)
+                && !is_near(&value.select(0, &order)?.to_f64(), &other.to_f64())
+                && let Some(tap) = self.taps.taps.get(*index)
+            {
+                return Err(unordered().tensor(&tap.name).axis(tap.axis));
+            }
+        }
+        self.is_ordered = true;
+        Ok(())
+    }
+
     /// What is worked out sample by sample: `value` has the samples first and the tapped axis second.
     fn samples(&self, tap: &Tap, what: &What, value: &Value, batch: &Batch, into: &mut TapStatistics) -> Result<()> {
         let shape = value.shape();
         let places = batch.samples.len().saturating_add(batch.filler);
         let is_alone = places == 1;
         if !is_alone && (shape.first() != Some(&places) || tap.axis == 0) {
-            let error = Error::input("the first axis of an activation does not count the samples of a batch");
-            return Err(error.help("measure with --batch-size 1"));
+            return Err(unordered());
         }
         let numbers = value.to_f64();
         let inner: usize = shape.iter().skip(2).product();
@@ -255,10 +281,22 @@ fn gathered(numbers: &[f64], count: usize, extent: usize, inner: usize) -> Vec<f
     (0..extent).flat_map(|row| (0..count).flat_map(move |place| run(row, place).iter().copied())).collect()
 }
 
-/// The last place of the batch axis in all places.
-fn repeated(feeds: &Feeds, size: usize) -> Result<Feeds> {
+fn unordered() -> Error {
+    Error::input("the first axis of an activation does not count the samples of a batch")
+        .help("measure with --batch-size 1, or choose a criterion that does not tell samples apart")
+}
+
+/// True if two lists of numbers are the same but for rounding.
+fn is_near(left: &[f64], right: &[f64]) -> bool {
+    let length = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|x| x * x).sum::<f64>().sqrt();
+    let difference = length(&mut left.iter().zip(right).map(|(l, r)| l - r));
+    left.len() == right.len() && difference <= 1e-2 * length(&mut left.iter().copied())
+}
+
+/// A batch with what is at these of its places, as many as it has.
+fn reordered(feeds: &Feeds, places: &[usize]) -> Result<Feeds> {
     let value = |value: &Value| match value.shape().first() {
-        Some(extent) if *extent == size => value.select(0, &vec![size.saturating_sub(1); size]),
+        Some(extent) if *extent == places.len() => value.select(0, places),
         _ => Ok(value.clone()),
     };
     feeds.iter().map(|(name, own)| Ok((name.clone(), value(own)?))).collect()

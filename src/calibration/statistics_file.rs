@@ -173,10 +173,13 @@ impl StatisticsFile {
         }
         let tensors = SafeTensors::deserialize(bytes).map_err(|e| none().because(e.to_string()))?;
         let mut statistics = Statistics { samples: header.samples, ..Statistics::default() };
+        let mut next = 0;
         for [first, last] in &header.batches {
-            if first > last || *last >= header.origin.batches.min(MOST_BATCHES) {
-                return Err(Error::input("the statistics list batches that do not exist"));
+            // In order, so that no batch is listed twice: few bytes could stand for endless work.
+            if *first < next || first > last || *last >= header.origin.batches.min(MOST_BATCHES) {
+                return Err(Error::input("the statistics list batches that do not exist, or one twice"));
             }
+            next = last + 1;
             statistics.batches.extend(*first..=*last);
         }
         for (number, tap) in header.taps.iter().enumerate() {

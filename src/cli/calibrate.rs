@@ -6,18 +6,19 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use onnx_mtprune::calibration::batching::{Feeder, FeederOptions};
 use onnx_mtprune::calibration::source::{self, SourceOptions};
 use onnx_mtprune::calibration::statistics_file::{Origin, StatisticsFile, merge_all};
-use onnx_mtprune::calibration::{Batches, Gathering, Shard, Statistics, Wish};
+use onnx_mtprune::calibration::{Batches, Gathering, Shard, Source, Statistics, Wish};
 use onnx_mtprune::prune::{Analysis, Options};
 use onnx_mtprune::{Error, Result, functions, proto, score};
 
 use super::arguments::ShapeArguments;
-use super::calibration::scaled;
+use super::calibration::{scaled, unscaled};
 use super::console::Console;
 use super::files::{self, Staged, Written};
 use super::runtime::{Choice, EngineArguments};
@@ -102,10 +103,11 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<()> {
     let inlined = functions::inline(&file.model);
     let analysis = console.stage("analyse", || Analysis::of_inlined(&inlined, &options))?;
     let source = source::open(&arguments.calibration, &file.model, &SourceOptions::new(std::env::temp_dir()))?;
-    source.notes().iter().for_each(|note| console.warn(note));
     let source = scaled(source, &arguments.input_scale)?;
+    source.notes().iter().for_each(|note| console.warn(note));
+    unscaled(source.as_ref(), &file.model)?.iter().for_each(|note| console.warn(note));
     let feeder = Feeder::new(
-        source,
+        Arc::clone(&source),
         &file.model,
         &FeederOptions {
             batch_size: arguments.batch_size,
@@ -123,7 +125,7 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<()> {
         model: files::sha256(&file.bytes),
         samples: feeder.samples(),
         batches: feeder.len(),
-        cut: format!("up to {} at a time, shuffled with seed {}", arguments.batch_size, arguments.seed),
+        cut: cut(arguments, source.as_ref(), &feeder)?,
     };
     let measured = Statistics::empty(&taps);
     let mut statistics = resumed(&arguments.output, &StatisticsFile { origin, statistics: measured }, &wish)?;
@@ -145,7 +147,23 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<()> {
         gathering.run(&feeder, shard, found, &mut |found| after(found, origin))
     })?;
     write(&arguments.output, &statistics)?;
-    summary(&console, &arguments.output, &statistics)
+    let engine = engine.describe();
+    engine.notes.iter().for_each(|note| console.warn(note));
+    summary(&console, &arguments.output, &statistics, &format!(" with {}", engine.label()))
+}
+
+/// How samples were picked and cut, in words that differ where other samples are given, or the same in another scale: a
+/// run that goes on, and parts that are merged, must have seen the same.
+fn cut(arguments: &CalibrateArguments, source: &dyn Source, feeder: &Feeder) -> Result<String> {
+    let mut bytes = Vec::new();
+    for (name, value) in feeder.picked().first().map_or_else(|| Ok(Vec::new()), |first| source.sample(*first))? {
+        bytes.extend(name.into_bytes());
+        bytes.extend(value.shape().iter().flat_map(|extent| (*extent as u64).to_le_bytes()));
+        bytes.extend(value.to_f64().into_iter().flat_map(f64::to_le_bytes));
+    }
+    let print: String = files::sha256(&bytes).chars().take(12).collect();
+    let (batch, seed, all) = (arguments.batch_size, arguments.seed, source.len());
+    Ok(format!("up to {batch} at a time, shuffled with seed {seed}, of {all} beginning with {print}"))
 }
 
 /// Puts parts together.
@@ -161,7 +179,7 @@ pub(super) fn merge(arguments: &MergeArguments) -> Result<()> {
     }
     let merged = merge_all(&parts)?;
     write(&arguments.output, &merged)?;
-    summary(&console, &arguments.output, &merged)
+    summary(&console, &arguments.output, &merged, "")
 }
 
 /// Reads a statistics file.
@@ -205,12 +223,12 @@ fn write(path: &Path, file: &StatisticsFile) -> Result<()> {
     staged.commit()
 }
 
-fn summary(console: &Console, path: &Path, file: &StatisticsFile) -> Result<()> {
+fn summary(console: &Console, path: &Path, file: &StatisticsFile, engine: &str) -> Result<()> {
     let (found, origin) = (&file.statistics, &file.origin);
     let missing = origin.batches.saturating_sub(found.batches.len());
     let rest = if missing == 0 { String::new() } else { format!(", {missing} batches are missing") };
     console.print(&format!(
-        "{}: {} of {} samples measured at {} places{rest}\n",
+        "{}: {} of {} samples measured at {} places{engine}{rest}\n",
         path.display(),
         found.samples,
         origin.samples,

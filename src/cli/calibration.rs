@@ -70,6 +70,10 @@ impl Samples {
         };
         let fit = feeder(0, total - held_out)?;
         let judge = if held_out == 0 { feeder(0, total)? } else { feeder(total - held_out, held_out)? };
+        let tasks = judged(arguments, graph, tasks, source.len())?;
+        if arguments.labels.is_some() && arguments.metric.is_empty() {
+            notes.push("the labels are not used; --metric TASK=METRIC says what they judge".to_owned());
+        }
         let method = match &arguments.repair {
             Some(name) => repair::method(name)?,
             None => Method::LeastSquares,
@@ -80,7 +84,7 @@ impl Samples {
             memory: arguments.bytes(),
             seed,
         };
-        Ok(Some(Self { fit, judge, held_out, tasks: judged(arguments, graph, tasks)?, config, notes }))
+        Ok(Some(Self { fit, judge, held_out, tasks, config, notes }))
     }
 
     /// Repairs the pruned model.
@@ -137,7 +141,7 @@ pub(super) fn scaled(source: Box<dyn Source>, scales: &[(String, f64)]) -> Resul
 }
 
 /// A sentence for every input that takes floating-point numbers and is given bytes, as pictures often are kept.
-fn unscaled(source: &dyn Source, model: &ModelProto) -> Result<Vec<String>> {
+pub(super) fn unscaled(source: &dyn Source, model: &ModelProto) -> Result<Vec<String>> {
     if source.is_empty() {
         return Ok(Vec::new());
     }
@@ -157,7 +161,7 @@ fn unscaled(source: &dyn Source, model: &ModelProto) -> Result<Vec<String>> {
 }
 
 /// The tasks with their metrics and labels.
-fn judged(arguments: &CalibrationArguments, graph: &Graph, tasks: &Tasks) -> Result<Vec<Judged>> {
+fn judged(arguments: &CalibrationArguments, graph: &Graph, tasks: &Tasks, samples: usize) -> Result<Vec<Judged>> {
     let labels = match &arguments.labels {
         Some(path) => source::read_labels(path, &SourceOptions::new(std::env::temp_dir()))?,
         None => Default::default(),
@@ -177,6 +181,13 @@ fn judged(arguments: &CalibrationArguments, graph: &Graph, tasks: &Tasks) -> Res
                         .tensor(&task.name)
                         .help("name the arrays of --labels after tasks or outputs")
                 })?;
+                // More labels than samples would fit as well, and belong to others.
+                let given = labels.shape().first().copied().unwrap_or(0);
+                if given != samples {
+                    return Err(Error::input(format!("{given} labels for {samples} samples"))
+                        .tensor(&task.name)
+                        .help("give one entry for every sample of --calibration, in the same order"));
+                }
                 Some((fidelity::metric(name)?, labels))
             }
         };

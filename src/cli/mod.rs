@@ -10,6 +10,7 @@ mod console;
 mod engines;
 mod files;
 mod inspect;
+mod panics;
 mod prune;
 mod runtime;
 mod values;
@@ -25,7 +26,8 @@ use console::Console;
 
 /// Runs the program.
 pub(crate) fn run() -> ExitCode {
-    let outcome = dispatch(Arguments::parse());
+    let arguments = Arguments::parse();
+    let outcome = panics::guarded(|| dispatch(arguments));
     if let Err(error) = &outcome {
         console::error(error);
     }

@@ -109,15 +109,21 @@ fn statistics(
     measuring: Option<(&Samples, &(dyn Engine + Send))>,
     console: &mut Console,
 ) -> Result<Option<Statistics>> {
+    let row = score::criterion(criterion)?;
     if let Some(path) = &arguments.calibration.statistics {
         let found = calibrate::read(path)?;
         found.check_model(&files::sha256(&file.bytes)).map_err(|error| error.file(path))?;
         if !found.is_complete() {
             console.warn("the statistics are only a part of a calibration; `merge` puts parts together");
         }
+        if !row.needs_statistics {
+            console.warn(&format!(
+                "the criterion `{}` does not look at activations, so --statistics does nothing",
+                row.name
+            ));
+        }
         return Ok(Some(found.statistics));
     }
-    let row = score::criterion(criterion)?;
     let Some((samples, engine)) = measuring.filter(|_| row.needs_statistics) else { return Ok(None) };
     console.stage("measure", || analysis.measure(&row.wish(), engine, &samples.fit)).map(Some)
 }

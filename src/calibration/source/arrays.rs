@@ -3,6 +3,8 @@
 //! Invariants: all arrays hold the same number of samples; an array is taken under another name only where there is no
 //! choice, and that is said.
 
+use std::path::{Path, PathBuf};
+
 use super::array::Array;
 use crate::calibration::Source;
 use crate::engine::Feeds;
@@ -42,9 +44,16 @@ pub(super) struct Arrays {
     arrays: Vec<(String, Array)>,
     len: usize,
     notes: Vec<String>,
+    file: Option<PathBuf>,
 }
 
 impl Arrays {
+    /// The same, as what a file holds.
+    pub(super) fn of_file(mut self, path: &Path) -> Self {
+        self.file = Some(path.to_path_buf());
+        self
+    }
+
     pub(super) fn new(arrays: Vec<(String, Array)>, notes: Vec<String>) -> Result<Self> {
         if let Some((name, _)) = arrays.iter().find(|(_, array)| array.is_text()) {
             let error = Error::input("samples cannot have the element type STRING").tensor(name);
@@ -59,7 +68,7 @@ impl Arrays {
         if len == 0 {
             return Err(Error::input("holds no samples"));
         }
-        Ok(Self { arrays, len, notes })
+        Ok(Self { arrays, len, notes, file: None })
     }
 }
 
@@ -74,6 +83,10 @@ impl Source for Arrays {
             Ok((name.clone(), value))
         };
         self.arrays.iter().map(read).collect()
+    }
+
+    fn file(&self, _index: usize) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     fn notes(&self) -> &[String] {

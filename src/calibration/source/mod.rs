@@ -110,7 +110,7 @@ fn open_file(path: &Path, format: &Format, inputs: &[InputDeclaration], files: &
     let selection = arrays::select(&(format.names)(path)?, inputs).map_err(at)?;
     let open = |(array, input): &(String, String)| Ok((input.clone(), (format.array)(path, array, files)?));
     let opened = selection.pairs.iter().map(open).collect::<Result<Vec<_>>>()?;
-    Arrays::new(opened, selection.notes).map_err(at)
+    Ok(Arrays::new(opened, selection.notes).map_err(at)?.of_file(path))
 }
 
 /// The format that the ending of a file name stands for.

@@ -34,7 +34,11 @@ pub(super) fn array(path: &Path, name: &str, files: &Arc<Files>) -> Result<Array
 
 fn member(path: &Path, name: &str, files: &Arc<Files>) -> Result<Array> {
     let damaged = |e: zip::result::ZipError| {
-        Error::input("cannot read this member of the archive").because(e).help("the file is damaged, save it again")
+        let help = match e {
+            zip::result::ZipError::UnsupportedArchive(_) => "save it again with numpy.savez",
+            _ => "the file is damaged, save it again",
+        };
+        Error::input("cannot read this member of the archive").because(e).help(help)
     };
     let mut archive = archive(path)?;
     let full = format!("{name}{ENDING}");
@@ -126,6 +130,16 @@ pub(super) mod tests {
         // The archive is whole, but its array is not.
         let error = open_one(&npz(&[("x", npy("'<f4'", false, &[4], &[0; 15]))], true), 1 << 20).unwrap_err();
         assert!(error.to_string().contains("truncated: 15 bytes are there, its shape [4] needs 16"), "{error}");
+    }
+
+    #[test]
+    fn other_ways_to_compress_are_not_called_damage() {
+        let mut bytes = npz(&[("x", npy("'<f4'", false, &[4], &[0; 16]))], false);
+        // The method, in the header of the member and in the directory: 12 is bzip2.
+        let directory = bytes.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+        (bytes[8], bytes[directory + 10]) = (12, 12);
+        let error = open_one(&bytes, 1 << 20).unwrap_err().to_string();
+        assert!(error.contains("not supported; save it again with numpy.savez"), "{error}");
     }
 
     #[test]

@@ -4,11 +4,12 @@
 //! as in most training code. Resizing is bilinear over the whole area that becomes a pixel. Invariants: nothing larger
 //! than the bounds is decoded, whatever a file declares.
 
+use std::collections::BTreeSet;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use image::imageops::{FilterType, crop_imm, overlay, resize};
-use image::{ImageBuffer, ImageReader, Limits, Pixel};
+use image::{DynamicImage, GrayImage, ImageBuffer, ImageReader, Limits, Luma, Pixel};
 
 use super::files::open;
 use super::folder::entries;
@@ -51,7 +52,7 @@ pub(super) fn open_folder(
     said: Option<&Preprocess>,
 ) -> Result<Option<Pictures>> {
     let mut paths = Vec::new();
-    collect(folder, DEEPEST, &mut paths)?;
+    collect(folder, DEEPEST, &mut BTreeSet::new(), &mut paths)?;
     if paths.is_empty() {
         return Ok(None);
     }
@@ -66,11 +67,15 @@ pub(super) fn open_folder(
     Ok(Some(Pictures { paths, recipe, notes }))
 }
 
-fn collect(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<()> {
+/// Links may lead back to a folder, whose pictures would then count again.
+fn collect(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, paths: &mut Vec<PathBuf>) -> Result<()> {
+    if !seen.insert(folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf())) {
+        return Ok(());
+    }
     for path in entries(folder)? {
         if path.is_dir() {
             if let Some(depth) = depth.checked_sub(1) {
-                collect(&path, depth, paths)?;
+                collect(&path, depth, seen, paths)?;
             }
             continue;
         }
@@ -117,9 +122,23 @@ fn read(path: &Path, recipe: &Recipe) -> Result<Value> {
     reader.limits(limits);
     let picture = reader.decode().map_err(|e| undecodable(e.into()))?;
     match recipe.channels {
-        Channels::Gray => numbers(&sized(&picture.into_luma8(), recipe), recipe),
+        Channels::Gray => numbers(&sized(&gray(picture), recipe), recipe),
         Channels::Rgb | Channels::Bgr => numbers(&sized(&picture.into_rgb8(), recipe), recipe),
     }
+}
+
+/// Brightness as training code has it, Pillow and OpenCV alike: the weights of ITU-R BT.601, in 16 bits after the point.
+/// What decodes pictures here has those of BT.709, which differ by up to 36 of 255.
+fn gray(picture: DynamicImage) -> GrayImage {
+    if !picture.color().has_color() {
+        return picture.into_luma8();
+    }
+    let coloured = picture.into_rgb8();
+    GrayImage::from_fn(coloured.width(), coloured.height(), |x, y| {
+        let [red, green, blue] = coloured.get_pixel(x, y).0.map(u32::from);
+        // The weights add up to 2^16, so the sum has 8 bits before the point.
+        Luma([((19595 * red + 38470 * green + 7471 * blue + (1 << 15)) >> 16) as u8])
+    })
 }
 
 /// The picture in the size of the input.
@@ -211,7 +230,7 @@ mod tests {
     use super::*;
     use crate::engine::ElementType;
     use crate::engine::inputs::tests::model_with_inputs;
-    use image::{GrayImage, Rgb, RgbImage, Rgba, RgbaImage};
+    use image::{Rgb, RgbImage, Rgba, RgbaImage};
 
     /// 2 rows of 4 pixels: red runs from 0 to 7, green is 100, blue 200.
     fn small() -> RgbImage {
@@ -285,6 +304,28 @@ mod tests {
         assert_eq!((source.len(), value(0), value(1), value(2)), (3, 50.0, 200.0, 70.0));
         assert!(source.file(1).unwrap().ends_with("b/2.JPG"));
         assert!(source.notes()[0].starts_with("pictures become `image`: stretch to 2 x 2, nchw, rgb"));
+    }
+
+    /// What Pillow's `convert("L")` gives.
+    #[test]
+    fn brightness_is_that_of_training_code() {
+        let folder = tempfile::tempdir().unwrap();
+        for (colour, expected) in [([255, 0, 0], 76), ([0, 255, 0], 150), ([0, 0, 255], 29), ([10, 200, 90], 131)] {
+            RgbImage::from_pixel(2, 2, Rgb(colour)).save(folder.path().join("a.png")).unwrap();
+            let source = opened(folder.path(), "", ElementType::Uint8, &["n", "1", "2", "2"]).unwrap();
+            assert_eq!(source.sample(0).unwrap()[0].1.to_f64(), [f64::from(expected); 4], "{colour:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_back_count_nothing_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("inner")).unwrap();
+        small().save(folder.path().join("inner/a.png")).unwrap();
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("inner/back")).unwrap();
+        let source = opened(folder.path(), "", ElementType::Float, &["n", "3", "2", "4"]).unwrap();
+        assert_eq!(source.len(), 1);
     }
 
     #[test]

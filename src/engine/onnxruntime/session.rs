@@ -45,8 +45,14 @@ pub(super) fn open(library: &Library, device: Device, prepared: Prepared) -> Res
         let build = || -> ort::Result<ort::session::Session> {
             let heard = listener.clone();
             let hear = move |_: LogLevel, _: &str, _: &str, _: &str, message: &str| heard.hear(message);
-            let mut builder = ort::session::Session::builder(library.environment())?
-                .with_optimization_level(GraphOptimizationLevel::All)?
+            // The level above this one is for half precision alone, and 1.31 dies in it where a product of a transposed
+            // value is an output. Libraries that do not know this level get all there is.
+            let builder = ort::session::Session::builder(library.environment())?;
+            let builder = match builder.with_optimization_level(GraphOptimizationLevel::Level3) {
+                Ok(builder) => builder,
+                Err(error) => error.recover().with_optimization_level(GraphOptimizationLevel::All)?,
+            };
+            let mut builder = builder
                 .with_logger(Arc::new(hear))?
                 // Where nodes are placed is told at this level alone.
                 .with_log_level(LogLevel::Verbose)?;
