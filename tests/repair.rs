@@ -426,3 +426,25 @@ fn quantised_weights_are_repaired_as_numbers_and_quantised_again() {
     assert!(repaired.changed.contains_key("v") && repaired.left.is_empty());
     assert!(repaired.changed.keys().all(|name| matches!(name.as_str(), "u" | "v" | "s" | "t")));
 }
+
+/// Axes, shapes and quantised weights are no data: a piece of the model that takes them as inputs would run in no engine,
+/// or with weights that have changed since.
+#[test]
+fn what_depends_on_constants_alone_is_never_fed() {
+    let case = Case::new(
+        "in x [4,3,6]
+        k = Constant(value_ints=[1])
+        a = MatMul(x, w0[6,8])
+        s = ReduceSum(a, k, keepdims=0)
+        b = MatMul(s, w1[8,6])
+        c = Relu(b)
+        u = Unsqueeze(c, k)
+        y = MatMul(u, w2[6,5])
+        out y",
+        &[4, 3, 6],
+        |_| (),
+    );
+    let repaired = case.repair(1e-9);
+    assert!(repaired.left.is_empty() && repaired.refitted == 2, "{:?}", repaired.left);
+    assert!(case.error(&repaired.model) < case.error(&case.pruned));
+}
