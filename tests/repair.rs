@@ -10,6 +10,7 @@ use onnx_mtprune::kept::Kept;
 use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::repair::{Method, RepairConfig, Repaired, repair};
+use onnx_mtprune::verify::{Declared, Outcome, verify_repair};
 use onnx_mtprune::{Result, text};
 
 /// Random batches of one input `x`.
@@ -447,4 +448,28 @@ fn what_depends_on_constants_alone_is_never_fed() {
     let repaired = case.repair(1e-9);
     assert!(repaired.left.is_empty() && repaired.refitted == 2, "{:?}", repaired.left);
     assert!(case.error(&repaired.model) < case.error(&case.pruned));
+}
+
+/// What is repaired is judged by who knows nothing of repairs.
+#[test]
+fn repairs_are_what_they_say() {
+    let model = "in x [4,3,10,9]
+        a = Conv(x, w0[8,3,3,3], b0[8])
+        b = Relu(a)
+        c = Conv(b, w1[8,8,3,3])
+        d = Relu(c)
+        y = Conv(d, w2[5,8,3,3], b2[5])
+        out y";
+    let case = Case::new(model, &[4, 3, 10, 9], |_| ());
+    for method in [Method::Bias, Method::BatchNorm, Method::LeastSquares] {
+        let config = RepairConfig { method, ..RepairConfig::default() };
+        let repaired = repair(&case.original, case.pruned.clone(), &case.kept, &Tract, &case.batches, &config).unwrap();
+        let declared = Declared { changed: repaired.changed.keys().cloned().collect(), added: repaired.added.clone() };
+        assert_eq!(declared.added.values().collect::<Vec<_>>(), [&(2, 2)], "{method:?}");
+        let judged =
+            |declared: &Declared| verify_repair(&case.pruned, &repaired.model, declared, &Tract, &case.batches.0[0]);
+        assert_eq!(judged(&declared), Outcome::Passed, "{method:?}");
+        let unsaid = Declared { added: BTreeMap::new(), ..declared };
+        assert!(matches!(judged(&unsaid), Outcome::Failed { .. }), "{method:?}");
+    }
 }

@@ -83,8 +83,9 @@ pub struct Repaired {
     pub model: ModelProto,
     /// The largest change of every constant that was changed, relative to its largest number before.
     pub changed: BTreeMap<String, f64>,
-    /// New constants: biases where there were none, and copies for nodes that shared a bias with others.
-    pub added: Vec<String>,
+    /// New constants: biases where there were none, and copies for nodes that shared a bias with others; each with its
+    /// reader, the position of a node and the input slot.
+    pub added: BTreeMap<String, (usize, usize)>,
     /// How many contractions were refitted.
     pub refitted: usize,
     /// Contractions behind what was removed that stay as they are.
@@ -117,7 +118,7 @@ pub fn repair(
 ) -> Result<Repaired> {
     let mut model = pruned;
     let untouched =
-        |model| Repaired { model, changed: BTreeMap::new(), added: Vec::new(), refitted: 0, left: Vec::new() };
+        |model| Repaired { model, changed: BTreeMap::new(), added: BTreeMap::new(), refitted: 0, left: Vec::new() };
     if kept.is_empty() || config.method == Method::None {
         return Ok(untouched(model));
     }
