@@ -12,6 +12,7 @@ mod constants;
 mod evidence;
 mod frontier;
 mod least_squares;
+mod left;
 mod mean_bias;
 mod moments;
 mod one_sided;
@@ -143,7 +144,9 @@ pub fn repair(
         seed: config.seed,
         memory: config.memory,
     };
-    let left = std::mem::take(&mut plan.left);
+    let unfitted = left::unfitted(&inlined.model, kept, &model, &wiring, &plan)?;
+    let mut left = std::mem::take(&mut plan.left);
+    left.extend(unfitted);
     let mut work = Work { model: &mut model, wiring, constants, left, refitted: 0 };
     match config.method {
         Method::None => {}
