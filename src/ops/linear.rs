@@ -1,7 +1,8 @@
 //! What a contraction with a constant weight is as a linear regression: which operand is data, how the weight is laid
 //! out, and which numbers of the data meet which weights in one position of the output.
 //!
-//! Spec: <https://onnx.ai/onnx/operators/> (Conv, ConvTranspose, Gemm, MatMul, LSTM, GRU, RNN). Invariants: every
+//! Spec: <https://onnx.ai/onnx/operators/> (Conv, ConvTranspose, Gemm, MatMul, LSTM, GRU, RNN) and
+//! <https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md> (FusedMatMul). Invariants: every
 //! output position and group is `outputs` numbers that depend linearly on `inputs` numbers of the data; the weight has
 //! exactly `groups * inputs * outputs` elements.
 
@@ -93,11 +94,9 @@ impl Linear {
     /// The regression that a node is, given the extents of all of its inputs that are constant. `None` if it is none
     /// that is known here, or one whose weight is computed.
     pub fn of(node: &NodeProto, constant: &dyn Fn(usize) -> Option<Vec<usize>>) -> Option<Self> {
-        if !matches!(node.domain(), "" | "ai.onnx") {
-            return None;
-        }
-        let rows = ROWS.iter().find(|(operator, _)| *operator == node.op_type())?;
-        (rows.1)(node, constant)
+        let domain = if node.domain() == "ai.onnx" { "" } else { node.domain() };
+        let row = ROWS.iter().find(|row| (row.0, row.1) == (domain, node.op_type()))?;
+        (row.2)(node, constant)
     }
 
     /// The position in the weight's data of what `output` of `group` takes from `input`.
@@ -122,14 +121,15 @@ impl Linear {
 type Constants<'a> = &'a dyn Fn(usize) -> Option<Vec<usize>>;
 type Describe = fn(&NodeProto, Constants<'_>) -> Option<Linear>;
 
-const ROWS: &[(&str, Describe)] = &[
-    ("Conv", |node, constant| window(node, constant, false)),
-    ("ConvTranspose", |node, constant| window(node, constant, true)),
-    ("GRU", recurrent),
-    ("Gemm", gemm),
-    ("LSTM", recurrent),
-    ("MatMul", matmul),
-    ("RNN", recurrent),
+const ROWS: &[(&str, &str, Describe)] = &[
+    ("", "Conv", |node, constant| window(node, constant, false)),
+    ("", "ConvTranspose", |node, constant| window(node, constant, true)),
+    ("", "GRU", recurrent),
+    ("", "Gemm", gemm),
+    ("", "LSTM", recurrent),
+    ("", "MatMul", matmul),
+    ("", "RNN", recurrent),
+    ("com.microsoft", "FusedMatMul", matmul),
 ];
 
 fn window(node: &NodeProto, constant: Constants<'_>, transposed: bool) -> Option<Linear> {
@@ -209,22 +209,32 @@ fn gemm(node: &NodeProto, constant: Constants<'_>) -> Option<Linear> {
     })
 }
 
-fn matmul(_: &NodeProto, constant: Constants<'_>) -> Option<Linear> {
-    let plain = |data, weight, inputs, outputs, layout, axis| Linear {
+/// A B over the last two axes; the fused one may transpose either and multiply with a factor.
+fn matmul(node: &NodeProto, constant: Constants<'_>) -> Option<Linear> {
+    let flag = |name: &str| integer(node, name).unwrap_or(0) != 0;
+    // Rows that stand before the axes of the batch.
+    (!flag("transBatchA") && !flag("transBatchB")).then_some(())?;
+    let scale = node.attribute.iter().find(|a| a.name() == "alpha").map_or(1.0, |a| f64::from(a.f()));
+    (scale != 0.0).then_some(())?;
+    let of = |data, weight, shape: (usize, usize), outputs_first, axes: (usize, usize)| Linear {
         data,
         weight,
         bias: None,
         groups: 1,
-        inputs,
-        outputs,
-        layout,
-        geometry: Geometry::Rows { data: axis, output: axis },
-        scale: 1.0,
+        inputs: if outputs_first { shape.1 } else { shape.0 },
+        outputs: if outputs_first { shape.0 } else { shape.1 },
+        layout: if outputs_first { Layout::OutputsFirst } else { Layout::InputsFirst },
+        geometry: Geometry::Rows { data: axes.0, output: axes.1 },
+        scale,
         bias_scale: 1.0,
     };
     match (constant(0).as_deref(), constant(1).as_deref()) {
-        (None, Some(&[inputs, outputs])) => Some(plain(0, 1, inputs, outputs, Layout::InputsFirst, 1)),
-        (Some(&[outputs, inputs]), None) => Some(plain(1, 0, inputs, outputs, Layout::OutputsFirst, 2)),
+        (None, Some(&[first, second])) => {
+            Some(of(0, 1, (first, second), flag("transB"), (if flag("transA") { 2 } else { 1 }, 1)))
+        }
+        (Some(&[first, second]), None) => {
+            Some(of(1, 0, (first, second), !flag("transA"), (if flag("transB") { 1 } else { 2 }, 2)))
+        }
         _ => None,
     }
 }
@@ -286,5 +296,40 @@ mod tests {
         assert_eq!(transposed.offset(1, 2, 3), (2 * 3 + 2) * 4 + 3);
         assert_eq!(of("MatMul", 1, &[5, 7]).offset(0, 6, 4), 34);
         assert!(Linear::of(&node("MatMul", 1), &|_| None).is_none());
+    }
+
+    #[test]
+    fn fused_products_are_transposed_and_scaled() {
+        let of = |flags: &[(&str, i64)], constant: usize| {
+            let mut attribute: Vec<_> = flags
+                .iter()
+                .map(|(name, i)| crate::proto::onnx::AttributeProto {
+                    name: Some((*name).to_owned()),
+                    i: Some(*i),
+                    ..Default::default()
+                })
+                .collect();
+            attribute.push(crate::proto::onnx::AttributeProto {
+                name: Some("alpha".to_owned()),
+                f: Some(0.5),
+                ..Default::default()
+            });
+            let node = NodeProto {
+                op_type: Some("FusedMatMul".to_owned()),
+                domain: Some("com.microsoft".to_owned()),
+                attribute,
+                ..Default::default()
+            };
+            Linear::of(&node, &move |slot| (slot == constant).then(|| vec![5, 7]))
+        };
+        let facts = |found: Option<Linear>| found.map(|l| (l.data, l.inputs, l.outputs, l.layout, l.geometry));
+        let rows = |data, output| Geometry::Rows { data, output };
+        let (outputs_first, inputs_first) = (Layout::OutputsFirst, Layout::InputsFirst);
+        assert_eq!(facts(of(&[], 1)), Some((0, 5, 7, inputs_first, rows(1, 1))));
+        assert_eq!(facts(of(&[("transA", 1), ("transB", 1)], 1)), Some((0, 7, 5, outputs_first, rows(2, 1))));
+        assert_eq!(facts(of(&[], 0)), Some((1, 7, 5, outputs_first, rows(2, 2))));
+        assert_eq!(facts(of(&[("transA", 1), ("transB", 1)], 0)), Some((1, 5, 7, inputs_first, rows(1, 2))));
+        assert_eq!(of(&[], 1).unwrap().scale, 0.5);
+        assert!(of(&[("transBatchA", 1)], 1).is_none());
     }
 }
