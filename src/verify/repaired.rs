@@ -227,7 +227,7 @@ fn names(graph: &GraphProto) -> BTreeSet<String> {
 /// An added constant that something else reads as well, or that nothing reads.
 fn unread(after: &GraphProto, added: &BTreeMap<String, (usize, usize)>) -> Option<String> {
     let mut count: BTreeMap<&str, usize> = added.keys().map(|name| (name.as_str(), 0)).collect();
-    fn readers<'g>(graph: &'g GraphProto, count: &mut BTreeMap<&str, usize>) {
+    fn readers(graph: &GraphProto, count: &mut BTreeMap<&str, usize>) {
         let outputs = graph.output.iter().map(|o| o.name());
         for name in graph.node.iter().flat_map(|n| &n.input).map(String::as_str).chain(outputs) {
             if let Some(count) = count.get_mut(name) {
