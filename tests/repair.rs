@@ -180,6 +180,17 @@ fn only_the_constants_named_differ() {
 /// Models whose removed channels depend on the kept ones, with the shape of `x`, the tensors that are made dependent,
 /// and how many contractions must be refitted.
 const EXACT: &[(&str, &[usize], &[&str], usize)] = &[
+    // An equation that is a product with a matrix, the channels before the positions.
+    (
+        "in x [4,3,8]
+        a = Conv(x, w0[8,3,1], b0[8])
+        b = Relu(a)
+        y = Einsum(b, w1[5,8], equation=\"bcs,dc->bds\")
+        out y",
+        &[4, 3, 8],
+        &["w0", "b0"],
+        1,
+    ),
     // A depthwise convolution keeps the dependence, the pointwise one behind it restores it.
     (
         "in x [4,3,8,8]

@@ -1,7 +1,7 @@
 //! What a contraction with a constant weight is as a linear regression: which operand is data, how the weight is laid
 //! out, and which numbers of the data meet which weights in one position of the output.
 //!
-//! Spec: <https://onnx.ai/onnx/operators/> (Conv, ConvTranspose, Gemm, MatMul, LSTM, GRU, RNN) and
+//! Spec: <https://onnx.ai/onnx/operators/> (Conv, ConvTranspose, Einsum, Gemm, MatMul, LSTM, GRU, RNN) and
 //! <https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md> (FusedMatMul). Invariants: every
 //! output position and group is `outputs` numbers that depend linearly on `inputs` numbers of the data; the weight has
 //! exactly `groups * inputs * outputs` elements.
@@ -124,6 +124,7 @@ type Describe = fn(&NodeProto, Constants<'_>) -> Option<Linear>;
 const ROWS: &[(&str, &str, Describe)] = &[
     ("", "Conv", |node, constant| window(node, constant, false)),
     ("", "ConvTranspose", |node, constant| window(node, constant, true)),
+    ("", "Einsum", einsum),
     ("", "GRU", recurrent),
     ("", "Gemm", gemm),
     ("", "LSTM", recurrent),
@@ -239,6 +240,51 @@ fn matmul(node: &NodeProto, constant: Constants<'_>) -> Option<Linear> {
     }
 }
 
+/// A sum of products over one letter, of which one operand is a matrix: the other letters of the data stand in the output
+/// as they do in the data.
+fn einsum(node: &NodeProto, constant: Constants<'_>) -> Option<Linear> {
+    let equation: String = String::from_utf8(text(node, "equation")).ok()?.split_whitespace().collect();
+    let (operands, output) = equation.split_once("->")?;
+    let (first, second) = operands.split_once(',')?;
+    let (data, weight, letters, matrix, dims) = match (constant(0), constant(1)) {
+        (None, Some(dims)) => (0, 1, first, second, dims),
+        (Some(dims), None) => (1, 0, second, first, dims),
+        _ => return None,
+    };
+    let &[rows, columns] = dims.as_slice() else { return None };
+    let &[a, b] = matrix.chars().collect::<Vec<_>>().as_slice() else { return None };
+    let is_letter = |letter: char| letter.is_ascii_alphabetic();
+    // What an ellipsis stands for comes first in both, or it is not there.
+    let (letters, output) = match (letters.strip_prefix("..."), output.strip_prefix("...")) {
+        (Some(letters), Some(output)) => (letters, output),
+        (None, None) => (letters, output),
+        _ => return None,
+    };
+    let once = |list: &str| list.chars().all(|c| is_letter(c) && list.matches(c).count() == 1);
+    (once(letters) && once(output)).then_some(())?;
+    let summed = |letter: char| letters.contains(letter) && !output.contains(letter);
+    let made = |letter: char| output.contains(letter) && !letters.contains(letter);
+    let (from, to, inputs, outputs, layout) = match (a, b) {
+        (from, to) if summed(from) && made(to) => (from, to, rows, columns, Layout::InputsFirst),
+        (to, from) if summed(from) && made(to) => (from, to, columns, rows, Layout::OutputsFirst),
+        _ => return None,
+    };
+    letters.chars().filter(|c| *c != from).eq(output.chars().filter(|c| *c != to)).then_some(())?;
+    let from_end = |list: &str, letter: char| list.chars().rev().position(|c| c == letter).map(|place| place + 1);
+    Some(Linear {
+        data,
+        weight,
+        bias: None,
+        groups: 1,
+        inputs,
+        outputs,
+        layout,
+        geometry: Geometry::Rows { data: from_end(letters, from)?, output: from_end(output, to)? },
+        scale: 1.0,
+        bias_scale: 1.0,
+    })
+}
+
 fn recurrent(node: &NodeProto, constant: Constants<'_>) -> Option<Linear> {
     let &[directions, gates, inputs] = constant(1)?.as_slice() else { return None };
     Some(Linear {
@@ -296,6 +342,31 @@ mod tests {
         assert_eq!(transposed.offset(1, 2, 3), (2 * 3 + 2) * 4 + 3);
         assert_eq!(of("MatMul", 1, &[5, 7]).offset(0, 6, 4), 34);
         assert!(Linear::of(&node("MatMul", 1), &|_| None).is_none());
+    }
+
+    #[test]
+    fn equations_tell_axes_and_layout() {
+        let of = |equation: &'static str, constant: usize| {
+            let node = NodeProto {
+                op_type: Some("Einsum".to_owned()),
+                attribute: vec![crate::proto::onnx::AttributeProto {
+                    name: Some("equation".to_owned()),
+                    s: Some(equation.as_bytes().to_vec()),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            };
+            let found = Linear::of(&node, &move |slot| (slot == constant).then(|| vec![5, 7]))?;
+            let Geometry::Rows { data, output } = found.geometry else { return None };
+            Some((found.inputs, found.outputs, found.layout == Layout::InputsFirst, data, output))
+        };
+        assert_eq!(of("ij,jk->ik", 1), Some((5, 7, true, 1, 1)));
+        assert_eq!(of("b c s, d c -> b d s", 1), Some((7, 5, false, 2, 2)));
+        assert_eq!(of("jk,...ji->...ik", 0), Some((5, 7, true, 2, 1)));
+        // Rows in another order, a diagonal, a sum over more, a batch of products, no output, and an ellipsis on one side.
+        for equation in ["bij,jk->ibk", "jj,jk->jk", "bij,jk->ik", "ij,jk->ijk", "ij,jk", "...ij,jk->ik"] {
+            assert_eq!(of(equation, 1), None, "{equation}");
+        }
     }
 
     #[test]

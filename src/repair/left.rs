@@ -129,10 +129,10 @@ mod tests {
     fn products_without_a_fit_are_named_whether_they_lost_inputs_or_not() {
         let text = "in x [4,6]
             a = Gemm(x, w[6,8])
-            b = Einsum(a, v[8,3], equation=\"ij,jk->ik\")
-            c = Relu(b)
-            d = com.microsoft.FusedGemm(c, u[3,5], activation=\"Relu\")
-            e = Einsum(x, t[6,2], equation=\"ij,jk->ik\")
+            b = Einsum(a, v[8,3,2], equation=\"ij,jkl->ikl\")
+            c = Flatten(b)
+            d = com.microsoft.FusedGemm(c, u[6,5], activation=\"Relu\")
+            e = Einsum(x, t[6,2,2], equation=\"ij,jkl->ikl\")
             out d, e";
         let why = |operator: &str, name: &str| format!("no fit is known for {operator} with `{name}`");
         let expected = [one("Einsum:b", &why("Einsum", "v")), one("FusedGemm:d", &why("FusedGemm", "u"))].concat();
