@@ -39,10 +39,14 @@ fn least_squares_brings_back_what_pruning_took() {
     assert!(dense - fitted < 0.15 * (dense - cut), "dense {dense}, cut {cut}, repaired {fitted}");
     assert_eq!(repaired["calibration"]["repair"]["method"], "least-squares");
     assert_eq!(repaired["verification"]["outcome"], "passed");
+    let check = &repaired["verification"]["repair"];
+    let changed = repaired["calibration"]["repair"]["changed"].as_array().unwrap().len();
+    assert_eq!((&check["outcome"], &check["changed"]), (&Value::from("passed"), &Value::from(changed)));
     // The numbers for a person are those of the report.
     let samples = [&samples[..], &["--engine", "tract"]].concat();
     let page = folder.succeed(&[&[MODEL, "small.onnx", "--ratio", "0.5"], &samples[..]].concat());
     assert!(page.contains(&format!("accuracy {dense:.4} -> {fitted:.4}")), "{page}");
+    assert!(page.contains(&format!("verified: {changed} constants changed, 0 added")), "{page}");
 }
 
 #[test]

@@ -114,12 +114,10 @@ fn wrong_names_are_said_with_those_that_are_there() {
 fn one_number_that_is_none_is_said_with_sample_and_input() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.npz");
-    for (number, text) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
-        npz(&path, "image", Some(number));
-        let error = failure(&path, &small_model());
-        let want = format!("a.npz: sample 3: {text} as element 6 of the shape [1, 4, 4] (tensor `image`)");
-        assert!(error.contains(&want), "{error}");
-    }
+    npz(&path, "image", Some(f32::NAN));
+    let error = failure(&path, &small_model());
+    let want = "a.npz: sample 3: NaN as element 6 of the shape [1, 4, 4] (tensor `image`)";
+    assert!(error.contains(want), "{error}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use onnx_mtprune::kept::Kept;
 use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::repair::{Method, RepairConfig, Repaired, repair};
+use onnx_mtprune::verify::{Declared, Outcome, verify_repair};
 use onnx_mtprune::{Result, text};
 
 /// Random batches of one input `x`.
@@ -179,6 +180,17 @@ fn only_the_constants_named_differ() {
 /// Models whose removed channels depend on the kept ones, with the shape of `x`, the tensors that are made dependent,
 /// and how many contractions must be refitted.
 const EXACT: &[(&str, &[usize], &[&str], usize)] = &[
+    // An equation that is a product with a matrix, the channels before the positions.
+    (
+        "in x [4,3,8]
+        a = Conv(x, w0[8,3,1], b0[8])
+        b = Relu(a)
+        y = Einsum(b, w1[5,8], equation=\"bcs,dc->bds\")
+        out y",
+        &[4, 3, 8],
+        &["w0", "b0"],
+        1,
+    ),
     // A depthwise convolution keeps the dependence, the pointwise one behind it restores it.
     (
         "in x [4,3,8,8]
@@ -425,4 +437,50 @@ fn quantised_weights_are_repaired_as_numbers_and_quantised_again() {
     assert!(before > 0.3 && after < 0.05, "{before} {after}");
     assert!(repaired.changed.contains_key("v") && repaired.left.is_empty());
     assert!(repaired.changed.keys().all(|name| matches!(name.as_str(), "u" | "v" | "s" | "t")));
+}
+
+/// Axes, shapes and quantised weights are no data: a piece of the model that takes them as inputs would run in no engine,
+/// or with weights that have changed since.
+#[test]
+fn what_depends_on_constants_alone_is_never_fed() {
+    let case = Case::new(
+        "in x [4,3,6]
+        k = Constant(value_ints=[1])
+        a = MatMul(x, w0[6,8])
+        s = ReduceSum(a, k, keepdims=0)
+        b = MatMul(s, w1[8,6])
+        c = Relu(b)
+        u = Unsqueeze(c, k)
+        y = MatMul(u, w2[6,5])
+        out y",
+        &[4, 3, 6],
+        |_| (),
+    );
+    let repaired = case.repair(1e-9);
+    assert!(repaired.left.is_empty() && repaired.refitted == 2, "{:?}", repaired.left);
+    assert!(case.error(&repaired.model) < case.error(&case.pruned));
+}
+
+/// What is repaired is judged by who knows nothing of repairs.
+#[test]
+fn repairs_are_what_they_say() {
+    let model = "in x [4,3,10,9]
+        a = Conv(x, w0[8,3,3,3], b0[8])
+        b = Relu(a)
+        c = Conv(b, w1[8,8,3,3])
+        d = Relu(c)
+        y = Conv(d, w2[5,8,3,3], b2[5])
+        out y";
+    let case = Case::new(model, &[4, 3, 10, 9], |_| ());
+    for method in [Method::Bias, Method::BatchNorm, Method::LeastSquares] {
+        let config = RepairConfig { method, ..RepairConfig::default() };
+        let repaired = repair(&case.original, case.pruned.clone(), &case.kept, &Tract, &case.batches, &config).unwrap();
+        let declared = Declared { changed: repaired.changed.keys().cloned().collect(), added: repaired.added.clone() };
+        assert_eq!(declared.added.values().collect::<Vec<_>>(), [&(2, 2)], "{method:?}");
+        let judged =
+            |declared: &Declared| verify_repair(&case.pruned, &repaired.model, declared, &Tract, &case.batches.0[0]);
+        assert_eq!(judged(&declared), Outcome::Passed, "{method:?}");
+        let unsaid = Declared { added: BTreeMap::new(), ..declared };
+        assert!(matches!(judged(&unsaid), Outcome::Failed { .. }), "{method:?}");
+    }
 }

@@ -2,13 +2,13 @@
 //! the batches and the machines they run on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use onnx_mtprune::calibration::statistics_file::{Origin, StatisticsFile};
+use onnx_mtprune::calibration::statistics_file::{Measurer, Origin, StatisticsFile};
 use onnx_mtprune::calibration::{
     Batch, Batches, Gathering, MEASURES, Measure, Segment, Shard, Statistics, TapStatistics, Taps, Wish,
 };
-use onnx_mtprune::engine::{Feeds, Tract, Value, inputs, run_once, samples};
+use onnx_mtprune::engine::{Engine, Feeds, Tract, Value, inputs, run_once, samples};
 use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::prune::Analysis;
 use onnx_mtprune::{Result, text};
@@ -175,7 +175,12 @@ fn batches_add_up_whatever_the_order() {
     [0, 3, 1].iter().for_each(|part| merged.merge(&parts[*part]).unwrap());
     assert_eq!(merged, whole);
     let origin = Origin { model: "aa".into(), samples: 20, batches: 10, cut: "batches of 2".into() };
-    let file = |statistics: &Statistics| StatisticsFile { origin: origin.clone(), statistics: statistics.clone() };
+    let engines = BTreeSet::from([Measurer::from(&Tract.describe())]);
+    let file = |statistics: &Statistics| StatisticsFile {
+        origin: origin.clone(),
+        statistics: statistics.clone(),
+        engines: engines.clone(),
+    };
     let bytes = file(&whole).bytes().unwrap();
     assert_eq!(file(&merged).bytes().unwrap(), bytes);
     assert_eq!(StatisticsFile::parse(&bytes).unwrap(), file(&whole));
@@ -196,6 +201,17 @@ fn batches_add_up_whatever_the_order() {
     assert_eq!((whole.samples, whole.batches.len()), (20, 10));
     let error = merged.merge(&parts[1]).unwrap_err().to_string();
     assert!(error.contains("batch 1 is in both"), "{error}");
+    // Parts of several engines merge and say so; files that name no engine are read.
+    let other = Measurer { engine: "ONNX Runtime".into(), version: Some("1.31.0".into()), device: "CUDA:0".into() };
+    let mut mixed = file(&parts[0]);
+    let part = StatisticsFile { engines: BTreeSet::from([other.clone()]), ..file(&parts[1]) };
+    mixed.merge(&part).unwrap();
+    assert_eq!(mixed.engines, engines.iter().cloned().chain([other.clone()]).collect());
+    assert_eq!(StatisticsFile::parse(&mixed.bytes().unwrap()).unwrap(), mixed);
+    assert_eq!(other.to_string(), "ONNX Runtime 1.31.0 (CUDA:0)");
+    let unsaid = StatisticsFile { engines: BTreeSet::new(), ..file(&whole) };
+    let older = without_engines(&unsaid.bytes().unwrap());
+    assert_eq!(StatisticsFile::parse(&older).unwrap(), unsaid);
 
     let taps = Analysis::of(&model, &[]).unwrap().taps();
     let wish = every();
@@ -209,6 +225,17 @@ fn batches_add_up_whatever_the_order() {
     assert!(stopped.is_err() && resumed.batches.len() == 3);
     gathering.run(&batches, Shard::ALL, &mut resumed, &mut |_| Ok(())).unwrap();
     assert_eq!(resumed, whole);
+}
+
+/// A statistics file as it was before it named its engines.
+fn without_engines(bytes: &[u8]) -> Vec<u8> {
+    let (length, rest) = bytes.split_at(8);
+    let length = usize::try_from(u64::from_le_bytes(length.try_into().unwrap())).unwrap();
+    let header = std::str::from_utf8(&rest[..length]).unwrap();
+    let (entry, none) = (r#"\"engines\":[],"#, "");
+    assert!(header.contains(entry), "{header}");
+    let header = header.replace(entry, none);
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &rest[length..]].concat()
 }
 
 /// A model that takes four samples gets five: the three places that only fill up must not count.
@@ -243,12 +270,14 @@ fn filler_does_not_count() {
 #[test]
 fn what_is_not_finite_is_refused() {
     let model = text::parse("in x [1,2]\na = MatMul(x, w[2,4])\ny = MatMul(a, v[4,2])\nout y").unwrap();
-    let mut batches = random(&model, 1);
-    batches.0[0].feeds[0].1 = Value::from(ndarray::arr2(&[[f32::NAN, 1.0]]).into_dyn());
-    let taps = Analysis::of(&model, &[]).unwrap().taps();
-    let mut statistics = Statistics::empty(&taps);
-    let error = Gathering::new(&model, &taps, &Wish::default(), &Tract)
-        .run(&batches, Shard::ALL, &mut statistics, &mut |_| Ok(()))
-        .unwrap_err();
-    assert!(error.to_string().contains("not finite") && error.to_string().contains("tensor `a`"), "{error}");
+    for number in [f32::NAN, f32::NEG_INFINITY] {
+        let mut batches = random(&model, 1);
+        batches.0[0].feeds[0].1 = Value::from(ndarray::arr2(&[[number, 1.0]]).into_dyn());
+        let taps = Analysis::of(&model, &[]).unwrap().taps();
+        let mut statistics = Statistics::empty(&taps);
+        let error = Gathering::new(&model, &taps, &Wish::default(), &Tract)
+            .run(&batches, Shard::ALL, &mut statistics, &mut |_| Ok(()))
+            .unwrap_err();
+        assert!(error.to_string().contains("not finite") && error.to_string().contains("tensor `a`"), "{error}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Batches: samples picked, checked, cast to the types of a model and stacked along its batch axis.
 //!
 //! Invariants: the same options pick the same samples on every machine; the batches of all shards together are those of
-//! one run without shards; nothing that is not finite reaches a model.
+//! one run without shards; NaN reaches no model.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -361,8 +361,16 @@ mod tests {
         assert!(shape.starts_with("sample 2: the shape [3] does not fit the input [n, 2] (tensor `x`)"), "{shape}");
         let far = with(from_vec(&[2], vec![0.0, 1e300]).unwrap().into());
         assert!(far.starts_with("sample 2: a value is beyond the range of FLOAT (tensor `x`)"), "{far}");
-        let infinite = with(floats(&[2], &[f32::NEG_INFINITY, 0.0]));
-        assert!(infinite.starts_with("sample 2: -inf as element 0"), "{infinite}");
+    }
+
+    #[test]
+    fn infinity_is_data_such_as_the_mask_of_an_attention() {
+        let masks: [Value; 2] =
+            [floats(&[2], &[f32::NEG_INFINITY, 0.0]), from_vec(&[2], vec![f64::NEG_INFINITY, 1.0]).unwrap().into()];
+        let rows = masks.map(|mask| vec![("x".to_string(), mask)]);
+        let batch = Feeder::new(Arc::new(Rows(rows.to_vec())), &model("n"), &of(2)).unwrap().batch(0).unwrap();
+        let infinity = f64::NEG_INFINITY;
+        assert_eq!(batch.feeds[0].1.to_f64(), [infinity, 0.0, infinity, 1.0]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One sample for one input of a model: type, shape and range are checked here, before anything is run.
 //!
 //! Invariants: anything becomes a float, integers become integers that can hold them, a float never becomes an integer;
-//! NaN and infinity are refused, also those that appear when numbers are narrowed.
+//! NaN is refused, and so is a number that would become infinite when it is narrowed. Infinity as such is data: masks of
+//! attention are minus infinity where nothing is to be seen.
 
 use crate::engine::inputs::InputDeclaration;
 use crate::engine::{Feeds, Value};
@@ -49,13 +50,11 @@ impl Slot {
         let named = |e: Error| e.tensor(&self.input.name);
         let value = value_of(feeds, &self.input.name)?;
         self.check_shape(value.shape()).map_err(named)?;
-        check_finite(value).map_err(named)?;
+        check_numbers(value).map_err(named)?;
         let cast = value.cast(self.input.element).map_err(named)?;
-        if cast.element() != value.element() {
-            check_finite(&cast).map_err(|_| {
-                let what = format!("a value is beyond the range of {}", self.input.element.as_str_name());
-                named(Error::input(what))
-            })?;
+        if cast.element() != value.element() && infinities(&cast) > infinities(value) {
+            let what = format!("a value is beyond the range of {}", self.input.element.as_str_name());
+            return Err(named(Error::input(what)));
         }
         match self.way {
             Way::Whole => Ok(cast),
@@ -90,19 +89,27 @@ fn value_of<'a>(feeds: &'a Feeds, name: &str) -> Result<&'a Value> {
     value.map(|(_, v)| v).ok_or_else(|| Error::input("has no value for a graph input").tensor(name))
 }
 
-fn check_finite(value: &Value) -> Result<()> {
+fn check_numbers(value: &Value) -> Result<()> {
     let first = match value {
-        Value::F32(a) => a.iter().position(|x| !x.is_finite()),
-        Value::F64(a) => a.iter().position(|x| !x.is_finite()),
-        Value::F16(a) => a.iter().position(|x| !x.is_finite()),
+        Value::F32(a) => a.iter().position(|x| x.is_nan()),
+        Value::F64(a) => a.iter().position(|x| x.is_nan()),
+        Value::F16(a) => a.iter().position(|x| x.is_nan()),
         _ => None,
     };
     match first {
         None => Ok(()),
         Some(at) => {
-            let number = value.to_f64().get(at).copied().unwrap_or(f64::NAN);
-            let error = Error::input(format!("{number} as element {at} of the shape {:?}", value.shape()));
+            let error = Error::input(format!("NaN as element {at} of the shape {:?}", value.shape()));
             Err(error.help("remove the sample or clean the data"))
         }
+    }
+}
+
+fn infinities(value: &Value) -> usize {
+    match value {
+        Value::F32(a) => a.iter().filter(|x| x.is_infinite()).count(),
+        Value::F64(a) => a.iter().filter(|x| x.is_infinite()).count(),
+        Value::F16(a) => a.iter().filter(|x| x.is_infinite()).count(),
+        _ => 0,
     }
 }

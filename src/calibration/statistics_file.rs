@@ -1,14 +1,15 @@
 //! Statistics as files: kept for later runs, continued after an interruption, merged from parts.
 //!
 //! Spec: <https://huggingface.co/docs/safetensors/index>. The one metadata entry, `onnx-mtprune`, is JSON: the format,
-//! the SHA-256 of the model, how the samples were cut into batches, which batches are in, and the taps. Tensors are named
+//! the SHA-256 of the model, how the samples were cut into batches, the engines that measured with version and device,
+//! which batches are in, and the taps. Tensors are named
 //! after the number of their tap: `3.sum` and other added measures hold four integers per position of the tap's axis (the
 //! state of an exact sum, see `sums`), `3.minimum` and `3.maximum` one number per position, `3.products.K` four integers
 //! per entry of the upper triangle of the products of the channels in segments K, `3.features` one number per sample and
 //! position, and `3.samples` the numbers of those samples.
 //!
-//! Invariants: equal statistics are equal files, byte by byte, whoever measured them in whatever order; nothing of a
-//! file is believed before it is checked against what the file holds.
+//! Invariants: equal statistics of the same engines are equal files, byte by byte, in whatever order they were measured;
+//! nothing of a file is believed before it is checked against what the file holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,6 +17,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::{Measure, Statistics, Sums, TapStatistics, WORDS};
+use crate::engine::Description;
 use crate::{Error, Result};
 
 const FORMAT: u32 = 1;
@@ -31,6 +33,34 @@ pub struct StatisticsFile {
     pub origin: Origin,
     /// What was measured so far.
     pub statistics: Statistics,
+    /// What measured it: several engines where parts of different machines were merged, none in files of programs that
+    /// did not say so.
+    pub engines: BTreeSet<Measurer>,
+}
+
+/// An engine that measured.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measurer {
+    /// Its name.
+    pub engine: String,
+    /// The version of its library, if it has one of its own.
+    pub version: Option<String>,
+    /// Where it computed, as in `CPU` or `CUDA:0`.
+    pub device: String,
+}
+
+impl From<&Description> for Measurer {
+    fn from(engine: &Description) -> Self {
+        Self { engine: engine.runtime().to_owned(), version: engine.version.clone(), device: engine.device.clone() }
+    }
+}
+
+impl std::fmt::Display for Measurer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let version = self.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
+        write!(f, "{}{version} ({})", self.engine, self.device)
+    }
 }
 
 /// Of what statistics are: parts merge only where all of this is equal.
@@ -52,6 +82,8 @@ pub struct Origin {
 struct Header {
     format: u32,
     origin: Origin,
+    #[serde(default)]
+    engines: BTreeSet<Measurer>,
     samples: u64,
     /// Runs of batches, first and last.
     batches: Vec<[usize; 2]>,
@@ -102,7 +134,9 @@ impl StatisticsFile {
             );
             return Err(Error::input(what).help("give all shards the same samples and options"));
         }
-        self.statistics.merge(&other.statistics)
+        self.statistics.merge(&other.statistics)?;
+        self.engines.extend(other.engines.iter().cloned());
+        Ok(())
     }
 
     /// The bytes of the file.
@@ -144,6 +178,7 @@ impl StatisticsFile {
         let header = Header {
             format: FORMAT,
             origin: self.origin.clone(),
+            engines: self.engines.clone(),
             samples: self.statistics.samples,
             batches: runs(&self.statistics.batches),
             taps,
@@ -185,7 +220,7 @@ impl StatisticsFile {
         for (number, tap) in header.taps.iter().enumerate() {
             statistics.taps.push(read_tap(&tensors, number, tap).map_err(|e| e.tensor(&tap.name).axis(tap.axis))?);
         }
-        Ok(Self { origin: header.origin, statistics })
+        Ok(Self { origin: header.origin, statistics, engines: header.engines })
     }
 }
 

@@ -4,7 +4,7 @@
 //! Invariants: the file is replaced as a whole, so a run that is killed leaves what it had; the same command then goes
 //! on from there and ends with the same bytes; nothing is overwritten that is not the same calibration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use onnx_mtprune::calibration::batching::{Feeder, FeederOptions};
 use onnx_mtprune::calibration::source::{self, SourceOptions};
-use onnx_mtprune::calibration::statistics_file::{Origin, StatisticsFile, merge_all};
+use onnx_mtprune::calibration::statistics_file::{Measurer, Origin, StatisticsFile, merge_all};
 use onnx_mtprune::calibration::{Batches, Gathering, Shard, Source, Statistics, Wish};
 use onnx_mtprune::prune::{Analysis, Options};
 use onnx_mtprune::{Error, Result, functions, proto, score};
@@ -128,28 +128,35 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<()> {
         cut: cut(arguments, source.as_ref(), &feeder)?,
     };
     let measured = Statistics::empty(&taps);
-    let mut statistics = resumed(&arguments.output, &StatisticsFile { origin, statistics: measured }, &wish)?;
+    let start = StatisticsFile { origin, statistics: measured, engines: BTreeSet::new() };
+    let mut statistics = resumed(&arguments.output, &start, &wish)?;
+    let engine = arguments.engine.engine(Choice::Auto)?;
+    let before = statistics.statistics.batches.len();
+    let measurer = Measurer::from(&engine.describe());
     let shard = arguments.shard.unwrap_or(Shard::ALL);
     let (mut last, mut unsaved) = (Instant::now(), 0usize);
-    let mut after = |found: &Statistics, origin: &Origin| {
+    let StatisticsFile { origin, statistics: found, engines } = &mut statistics;
+    let with_this: BTreeSet<Measurer> = engines.iter().cloned().chain([measurer]).collect();
+    let mut after = |found: &Statistics| {
         unsaved += 1;
         if arguments.save_every.map_or(last.elapsed() >= PAUSE, |every| unsaved >= every) {
-            let file = StatisticsFile { origin: origin.clone(), statistics: found.clone() };
-            write(&arguments.output, &file)?;
+            let (origin, engines) = (origin.clone(), with_this.clone());
+            write(&arguments.output, &StatisticsFile { origin, statistics: found.clone(), engines })?;
             (last, unsaved) = (Instant::now(), 0);
         }
         Ok(())
     };
-    let StatisticsFile { origin, statistics: found } = &mut statistics;
-    let engine = arguments.engine.engine(Choice::Auto)?;
     console.stage("measure", || {
         let mut gathering = Gathering::new(analysis.graph.model, &taps, &wish, engine.as_ref());
-        gathering.run(&feeder, shard, found, &mut |found| after(found, origin))
+        gathering.run(&feeder, shard, found, &mut after)
     })?;
+    // Another engine that finds nothing left to do has measured nothing.
+    if found.batches.len() > before {
+        *engines = with_this;
+    }
     write(&arguments.output, &statistics)?;
-    let engine = engine.describe();
-    engine.notes.iter().for_each(|note| console.warn(note));
-    summary(&console, &arguments.output, &statistics, &format!(" with {}", engine.label()))
+    engine.describe().notes.iter().for_each(|note| console.warn(note));
+    summary(&console, &arguments.output, &statistics)
 }
 
 /// How samples were picked and cut, in words that differ where other samples are given, or the same in another scale: a
@@ -179,7 +186,7 @@ pub(super) fn merge(arguments: &MergeArguments) -> Result<()> {
     }
     let merged = merge_all(&parts)?;
     write(&arguments.output, &merged)?;
-    summary(&console, &arguments.output, &merged, "")
+    summary(&console, &arguments.output, &merged)
 }
 
 /// Reads a statistics file.
@@ -223,12 +230,17 @@ fn write(path: &Path, file: &StatisticsFile) -> Result<()> {
     staged.commit()
 }
 
-fn summary(console: &Console, path: &Path, file: &StatisticsFile, engine: &str) -> Result<()> {
+fn summary(console: &Console, path: &Path, file: &StatisticsFile) -> Result<()> {
     let (found, origin) = (&file.statistics, &file.origin);
     let missing = origin.batches.saturating_sub(found.batches.len());
     let rest = if missing == 0 { String::new() } else { format!(", {missing} batches are missing") };
+    let engines: Vec<String> = file.engines.iter().map(Measurer::to_string).collect();
+    let engines = if engines.is_empty() { String::new() } else { format!(" with {}", engines.join(" and ")) };
+    if file.engines.len() > 1 {
+        console.warn("different engines measured parts of the statistics, which agree up to rounding only");
+    }
     console.print(&format!(
-        "{}: {} of {} samples measured at {} places{engine}{rest}\n",
+        "{}: {} of {} samples measured at {} places{engines}{rest}\n",
         path.display(),
         found.samples,
         origin.samples,

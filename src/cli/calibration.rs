@@ -11,12 +11,13 @@ use onnx_mtprune::engine::inputs::declared_inputs;
 use onnx_mtprune::engine::{ElementType, Engine, Value};
 use onnx_mtprune::fidelity::{self, Judged};
 use onnx_mtprune::graph::Graph;
+use onnx_mtprune::kept::Kept;
 use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::repair::{self, Method, RepairConfig, Repaired};
 use onnx_mtprune::report::{Calibration, FidelityRow, RepairRow};
-use onnx_mtprune::rewrite::Rewritten;
 use onnx_mtprune::tasks::Tasks;
-use onnx_mtprune::{Error, Result};
+use onnx_mtprune::verify::{Declared, Outcome, verify_repair};
+use onnx_mtprune::{Error, ErrorKind, Result};
 
 use super::arguments::CalibrationArguments;
 
@@ -94,14 +95,35 @@ impl Samples {
     pub(super) fn repaired(
         &self,
         original: &ModelProto,
-        rewritten: &Rewritten,
+        pruned: &ModelProto,
+        kept: &Kept,
         engine: &dyn Engine,
     ) -> Result<Option<Repaired>> {
         if self.config.method == Method::None {
             return Ok(None);
         }
-        let pruned = rewritten.output.materialise()?;
-        repair::repair(original, pruned, &rewritten.kept, engine, &self.fit, &self.config).map(Some)
+        let repaired = repair::repair(original, pruned.clone(), kept, engine, &self.fit, &self.config);
+        repaired.map(Some).map_err(|error| match (error.kind(), error.advice()) {
+            // Parts of a model, and batches, may be more than an engine takes that runs one sample through the whole.
+            (ErrorKind::Engine, None) => error.prefix("the repair stops: ").help(
+                "try --batch-size 1 or another --engine (onnxruntime runs more than tract); --repair none does without",
+            ),
+            _ => error,
+        })
+    }
+
+    /// Judges what a repair made of the pruned model, with one batch that it was not fitted to.
+    ///
+    /// # Errors
+    /// Samples that cannot be read.
+    pub(super) fn verdict(
+        &self,
+        pruned: &ModelProto,
+        repaired: &ModelProto,
+        declared: &Declared,
+        engine: &dyn Engine,
+    ) -> Result<Outcome> {
+        Ok(verify_repair(pruned, repaired, declared, engine, &self.judge.batch(0)?.feeds))
     }
 
     /// What to report.

@@ -11,10 +11,11 @@ use onnx_mtprune::functions;
 use onnx_mtprune::plan_file::PlanFile;
 use onnx_mtprune::proto::{self, ModelFile, Output, WriteOptions};
 use onnx_mtprune::prune::{self, Analysis, PruneConfig};
+use onnx_mtprune::repair::Repaired;
 use onnx_mtprune::report::{Calibration, FileRow, Options, Report, Run, Verification, text, words};
 use onnx_mtprune::rewrite::Rewritten;
 use onnx_mtprune::score;
-use onnx_mtprune::verify as judge;
+use onnx_mtprune::verify::{self as judge, Declared};
 use onnx_mtprune::{Error, Result};
 
 use super::arguments::PruneArguments;
@@ -58,11 +59,14 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
         console.warn("no channel was removed; `inspect` shows what keeps them");
     }
     let mut rewritten = console.stage("rewrite", || analysis.apply(&plan))?;
-    let (verification, mut length) = verified(arguments, &file, &rewritten, &mut console)?;
+    let mut checked = verified(arguments, &file, &rewritten, &mut console)?;
     let calibration = match samples.as_ref().zip(engine.as_deref()) {
-        Some((samples, engine)) => Some(repair(samples, engine, &file, &mut rewritten, &mut length, &mut console)?),
+        Some((samples, engine)) => {
+            Some(repair(arguments, samples, engine, &file, &mut rewritten, &mut checked, &mut console)?)
+        }
         None => None,
     };
+    let Checked { verification, length } = checked;
 
     let mut plan_out = arguments.plan_out.as_deref().map(Staged::new).transpose()?;
     let mut report_out = arguments.report.as_deref().map(Staged::new).transpose()?;
@@ -128,44 +132,58 @@ fn statistics(
     console.stage("measure", || analysis.measure(&row.wish(), engine, &samples.fit)).map(Some)
 }
 
-/// Repairs what remains, which replaces the weights of the output, and measures what became of every task.
+/// What is known of the output before it is written.
+struct Checked {
+    verification: Verification,
+    /// The length of the model in memory, which stands for that of the file in a dry run.
+    length: Option<u64>,
+}
+
+/// Repairs what remains, which replaces the weights of the output, verifies that, and measures what became of every
+/// task.
 fn repair(
+    arguments: &PruneArguments,
     samples: &Samples,
     engine: &dyn Engine,
     file: &ModelFile,
     rewritten: &mut Rewritten,
-    length: &mut Option<u64>,
+    checked: &mut Checked,
     console: &mut Console,
 ) -> Result<Calibration> {
-    let repaired = console.stage("repair", || samples.repaired(&file.model, rewritten, engine))?;
-    let model = match &repaired {
-        Some(repaired) => repaired.model.clone(),
-        None => rewritten.output.materialise()?,
-    };
-    let report = console.stage("judge", || samples.report(&file.model, &model, repaired.as_ref(), engine))?;
+    let pruned = rewritten.output.materialise()?;
+    let repaired = console.stage("repair", || samples.repaired(&file.model, &pruned, &rewritten.kept, engine))?;
+    if let Some(repaired) = repaired.as_ref().filter(|_| !arguments.no_verify) {
+        let declared = Declared { changed: repaired.changed.keys().cloned().collect(), added: repaired.added.clone() };
+        let outcome =
+            console.stage("verify repair", || samples.verdict(&pruned, &repaired.model, &declared, engine))?;
+        verify::accept(&outcome, arguments.require_verify, console)?;
+        checked.verification = checked.verification.clone().and_repair(&outcome, &declared, &engine.describe());
+    }
+    let model = repaired.as_ref().map_or(&pruned, |repaired| &repaired.model);
+    let report = console.stage("judge", || samples.report(&file.model, model, repaired.as_ref(), engine))?;
     engine.describe().notes.iter().for_each(|note| console.warn(note));
-    if repaired.is_some() {
-        *length = length.and(u64::try_from(prost::Message::encoded_len(&model)).ok());
+    if let Some(Repaired { model, .. }) = repaired {
+        checked.length = checked.length.and(u64::try_from(prost::Message::encoded_len(&model)).ok());
         rewritten.output = Output { model, ..Output::default() };
     }
     Ok(report)
 }
 
-/// Verifies unless that is switched off; also gives the length of the model in memory, which stands for that of the
-/// file in a dry run.
+/// Verifies the cut unless that is switched off.
 fn verified(
     arguments: &PruneArguments,
     file: &ModelFile,
     rewritten: &Rewritten,
     console: &mut Console,
-) -> Result<(Verification, Option<u64>)> {
+) -> Result<Checked> {
+    let verification = Verification::switched_off();
     if arguments.no_verify && !arguments.dry_run {
-        return Ok((Verification::switched_off(), None));
+        return Ok(Checked { verification, length: None });
     }
     let pruned = rewritten.output.materialise()?;
     let length = u64::try_from(prost::Message::encoded_len(&pruned)).ok();
     if arguments.no_verify {
-        return Ok((Verification::switched_off(), length));
+        return Ok(Checked { verification, length });
     }
     let options = verify::options(&arguments.check, rewritten.altered.clone(), rewritten.approximated.clone())?;
     let (verdict, engine) = console.stage("verify", || {
@@ -173,19 +191,8 @@ fn verified(
             judge::verify(&file.model, &pruned, &rewritten.kept, engine, &options)
         })
     })?;
-    if let Some(error) = verify::failure(&verdict) {
-        return Err(
-            error.help("nothing was written; report this as a bug with the model, --no-verify writes it anyway")
-        );
-    }
-    if let Some(reason) = verify::obstacle(&verdict) {
-        if arguments.require_verify {
-            return Err(Error::engine(format!("not verified: {reason}"))
-                .help("nothing was written; give --input-shape or --samples, or leave out --require-verify"));
-        }
-        console.warn(&format!("not verified: {reason}"));
-    }
-    Ok((verify::known(&verdict, engine.as_ref(), console), length))
+    verify::accept(&verdict.outcome, arguments.require_verify, console)?;
+    Ok(Checked { verification: verify::known(&verdict, engine.as_ref(), console), length })
 }
 
 fn inputs(arguments: &PruneArguments) -> Vec<&Path> {

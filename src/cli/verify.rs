@@ -25,10 +25,10 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<()> {
     let (verdict, engine) = console.stage("verify", || {
         judged(&arguments.check, &|engine| verify(&original.model, &pruned.model, &kept, engine, &options))
     })?;
-    if let Some(error) = failure(&verdict) {
+    if let Some(error) = failure(&verdict.outcome) {
         return Err(error.file(&arguments.pruned).help("do not use this model"));
     }
-    if let Some(reason) = obstacle(&verdict) {
+    if let Some(reason) = obstacle(&verdict.outcome) {
         return Err(Error::engine(format!("not verified: {reason}"))
             .file(&arguments.original)
             .help("give --input-shape or --samples"));
@@ -98,16 +98,33 @@ pub(super) fn known(verdict: &Verdict, engine: &dyn Engine, console: &Console) -
     Verification::of(verdict).by(runtime)
 }
 
+/// Refuses to write what is wrong, and what nobody could verify if that is `required`.
+pub(super) fn accept(outcome: &Outcome, required: bool, console: &Console) -> Result<()> {
+    if let Some(error) = failure(outcome) {
+        return Err(
+            error.help("nothing was written; report this as a bug with the model, --no-verify writes it anyway")
+        );
+    }
+    if let Some(reason) = obstacle(outcome) {
+        if required {
+            return Err(Error::engine(format!("not verified: {reason}"))
+                .help("nothing was written; give --input-shape or --samples, or leave out --require-verify"));
+        }
+        console.warn(&format!("not verified: {reason}"));
+    }
+    Ok(())
+}
+
 /// The error of a verdict that failed.
-pub(super) fn failure(verdict: &Verdict) -> Option<Error> {
-    let Outcome::Failed { reason, first } = &verdict.outcome else { return None };
+fn failure(outcome: &Outcome) -> Option<Error> {
+    let Outcome::Failed { reason, first } = outcome else { return None };
     let first = first.as_ref().map_or_else(String::new, |first| format!(", the first that differs is {first}"));
     Some(Error::verification(format!("the pruned model is wrong: {reason}{first}")))
 }
 
 /// Why a verdict could not be reached.
-pub(super) fn obstacle(verdict: &Verdict) -> Option<&str> {
-    match &verdict.outcome {
+fn obstacle(outcome: &Outcome) -> Option<&str> {
+    match outcome {
         Outcome::CannotRun { reason } | Outcome::NotCompared { reason } => Some(reason),
         _ => None,
     }

@@ -63,10 +63,15 @@ pub struct Description {
 }
 
 impl Description {
+    /// The name without what stands behind it in brackets.
+    pub fn runtime(&self) -> &'static str {
+        self.name.split(" (").next().unwrap_or(self.name)
+    }
+
     /// The name with the version, and with the share of the nodes that ran where they should, if not all did.
     pub fn label(&self) -> String {
         let Some(version) = &self.version else { return self.name.to_owned() };
-        let runtime = self.name.split(" (").next().unwrap_or(self.name);
+        let runtime = self.runtime();
         let provider = self.device.split(':').next().unwrap_or(&self.device);
         let all: usize = self.nodes.iter().map(|(_, nodes)| nodes).sum();
         let there = self.nodes.iter().find(|(name, _)| name == provider).map_or(0, |(_, nodes)| *nodes);

@@ -1,7 +1,8 @@
 //! What a contraction with a constant weight is as a linear regression: which operand is data, how the weight is laid
 //! out, and which numbers of the data meet which weights in one position of the output.
 //!
-//! Spec: <https://onnx.ai/onnx/operators/> (Conv, ConvTranspose, Gemm, MatMul, LSTM, GRU, RNN). Invariants: every
+//! Spec: <https://onnx.ai/onnx/operators/> (Conv, ConvTranspose, Einsum, Gemm, MatMul, LSTM, GRU, RNN) and
+//! <https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md> (FusedMatMul). Invariants: every
 //! output position and group is `outputs` numbers that depend linearly on `inputs` numbers of the data; the weight has
 //! exactly `groups * inputs * outputs` elements.
 
@@ -93,11 +94,9 @@ impl Linear {
     /// The regression that a node is, given the extents of all of its inputs that are constant. `None` if it is none
     /// that is known here, or one whose weight is computed.
     pub fn of(node: &NodeProto, constant: &dyn Fn(usize) -> Option<Vec<usize>>) -> Option<Self> {
-        if !matches!(node.domain(), "" | "ai.onnx") {
-            return None;
-        }
-        let rows = ROWS.iter().find(|(operator, _)| *operator == node.op_type())?;
-        (rows.1)(node, constant)
+        let domain = if node.domain() == "ai.onnx" { "" } else { node.domain() };
+        let row = ROWS.iter().find(|row| (row.0, row.1) == (domain, node.op_type()))?;
+        (row.2)(node, constant)
     }
 
     /// The position in the weight's data of what `output` of `group` takes from `input`.
@@ -122,14 +121,16 @@ impl Linear {
 type Constants<'a> = &'a dyn Fn(usize) -> Option<Vec<usize>>;
 type Describe = fn(&NodeProto, Constants<'_>) -> Option<Linear>;
 
-const ROWS: &[(&str, Describe)] = &[
-    ("Conv", |node, constant| window(node, constant, false)),
-    ("ConvTranspose", |node, constant| window(node, constant, true)),
-    ("GRU", recurrent),
-    ("Gemm", gemm),
-    ("LSTM", recurrent),
-    ("MatMul", matmul),
-    ("RNN", recurrent),
+const ROWS: &[(&str, &str, Describe)] = &[
+    ("", "Conv", |node, constant| window(node, constant, false)),
+    ("", "ConvTranspose", |node, constant| window(node, constant, true)),
+    ("", "Einsum", einsum),
+    ("", "GRU", recurrent),
+    ("", "Gemm", gemm),
+    ("", "LSTM", recurrent),
+    ("", "MatMul", matmul),
+    ("", "RNN", recurrent),
+    ("com.microsoft", "FusedMatMul", matmul),
 ];
 
 fn window(node: &NodeProto, constant: Constants<'_>, transposed: bool) -> Option<Linear> {
@@ -209,8 +210,68 @@ fn gemm(node: &NodeProto, constant: Constants<'_>) -> Option<Linear> {
     })
 }
 
-fn matmul(_: &NodeProto, constant: Constants<'_>) -> Option<Linear> {
-    let plain = |data, weight, inputs, outputs, layout, axis| Linear {
+/// A B over the last two axes; the fused one may transpose either and multiply with a factor.
+fn matmul(node: &NodeProto, constant: Constants<'_>) -> Option<Linear> {
+    let flag = |name: &str| integer(node, name).unwrap_or(0) != 0;
+    // Rows that stand before the axes of the batch.
+    (!flag("transBatchA") && !flag("transBatchB")).then_some(())?;
+    let scale = node.attribute.iter().find(|a| a.name() == "alpha").map_or(1.0, |a| f64::from(a.f()));
+    (scale != 0.0).then_some(())?;
+    let of = |data, weight, shape: (usize, usize), outputs_first, axes: (usize, usize)| Linear {
+        data,
+        weight,
+        bias: None,
+        groups: 1,
+        inputs: if outputs_first { shape.1 } else { shape.0 },
+        outputs: if outputs_first { shape.0 } else { shape.1 },
+        layout: if outputs_first { Layout::OutputsFirst } else { Layout::InputsFirst },
+        geometry: Geometry::Rows { data: axes.0, output: axes.1 },
+        scale,
+        bias_scale: 1.0,
+    };
+    match (constant(0).as_deref(), constant(1).as_deref()) {
+        (None, Some(&[first, second])) => {
+            Some(of(0, 1, (first, second), flag("transB"), (if flag("transA") { 2 } else { 1 }, 1)))
+        }
+        (Some(&[first, second]), None) => {
+            Some(of(1, 0, (first, second), !flag("transA"), (if flag("transB") { 1 } else { 2 }, 2)))
+        }
+        _ => None,
+    }
+}
+
+/// A sum of products over one letter, of which one operand is a matrix: the other letters of the data stand in the output
+/// as they do in the data.
+fn einsum(node: &NodeProto, constant: Constants<'_>) -> Option<Linear> {
+    let equation: String = String::from_utf8(text(node, "equation")).ok()?.split_whitespace().collect();
+    let (operands, output) = equation.split_once("->")?;
+    let (first, second) = operands.split_once(',')?;
+    let (data, weight, letters, matrix, dims) = match (constant(0), constant(1)) {
+        (None, Some(dims)) => (0, 1, first, second, dims),
+        (Some(dims), None) => (1, 0, second, first, dims),
+        _ => return None,
+    };
+    let &[rows, columns] = dims.as_slice() else { return None };
+    let &[a, b] = matrix.chars().collect::<Vec<_>>().as_slice() else { return None };
+    let is_letter = |letter: char| letter.is_ascii_alphabetic();
+    // What an ellipsis stands for comes first in both, or it is not there.
+    let (letters, output) = match (letters.strip_prefix("..."), output.strip_prefix("...")) {
+        (Some(letters), Some(output)) => (letters, output),
+        (None, None) => (letters, output),
+        _ => return None,
+    };
+    let once = |list: &str| list.chars().all(|c| is_letter(c) && list.matches(c).count() == 1);
+    (once(letters) && once(output)).then_some(())?;
+    let summed = |letter: char| letters.contains(letter) && !output.contains(letter);
+    let made = |letter: char| output.contains(letter) && !letters.contains(letter);
+    let (from, to, inputs, outputs, layout) = match (a, b) {
+        (from, to) if summed(from) && made(to) => (from, to, rows, columns, Layout::InputsFirst),
+        (to, from) if summed(from) && made(to) => (from, to, columns, rows, Layout::OutputsFirst),
+        _ => return None,
+    };
+    letters.chars().filter(|c| *c != from).eq(output.chars().filter(|c| *c != to)).then_some(())?;
+    let from_end = |list: &str, letter: char| list.chars().rev().position(|c| c == letter).map(|place| place + 1);
+    Some(Linear {
         data,
         weight,
         bias: None,
@@ -218,15 +279,10 @@ fn matmul(_: &NodeProto, constant: Constants<'_>) -> Option<Linear> {
         inputs,
         outputs,
         layout,
-        geometry: Geometry::Rows { data: axis, output: axis },
+        geometry: Geometry::Rows { data: from_end(letters, from)?, output: from_end(output, to)? },
         scale: 1.0,
         bias_scale: 1.0,
-    };
-    match (constant(0).as_deref(), constant(1).as_deref()) {
-        (None, Some(&[inputs, outputs])) => Some(plain(0, 1, inputs, outputs, Layout::InputsFirst, 1)),
-        (Some(&[outputs, inputs]), None) => Some(plain(1, 0, inputs, outputs, Layout::OutputsFirst, 2)),
-        _ => None,
-    }
+    })
 }
 
 fn recurrent(node: &NodeProto, constant: Constants<'_>) -> Option<Linear> {
@@ -286,5 +342,65 @@ mod tests {
         assert_eq!(transposed.offset(1, 2, 3), (2 * 3 + 2) * 4 + 3);
         assert_eq!(of("MatMul", 1, &[5, 7]).offset(0, 6, 4), 34);
         assert!(Linear::of(&node("MatMul", 1), &|_| None).is_none());
+    }
+
+    #[test]
+    fn equations_tell_axes_and_layout() {
+        let of = |equation: &'static str, constant: usize| {
+            let node = NodeProto {
+                op_type: Some("Einsum".to_owned()),
+                attribute: vec![crate::proto::onnx::AttributeProto {
+                    name: Some("equation".to_owned()),
+                    s: Some(equation.as_bytes().to_vec()),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            };
+            let found = Linear::of(&node, &move |slot| (slot == constant).then(|| vec![5, 7]))?;
+            let Geometry::Rows { data, output } = found.geometry else { return None };
+            Some((found.inputs, found.outputs, found.layout == Layout::InputsFirst, data, output))
+        };
+        assert_eq!(of("ij,jk->ik", 1), Some((5, 7, true, 1, 1)));
+        assert_eq!(of("b c s, d c -> b d s", 1), Some((7, 5, false, 2, 2)));
+        assert_eq!(of("jk,...ji->...ik", 0), Some((5, 7, true, 2, 1)));
+        // Rows in another order, a diagonal, a sum over more, a batch of products, no output, and an ellipsis on one side.
+        for equation in ["bij,jk->ibk", "jj,jk->jk", "bij,jk->ik", "ij,jk->ijk", "ij,jk", "...ij,jk->ik"] {
+            assert_eq!(of(equation, 1), None, "{equation}");
+        }
+    }
+
+    #[test]
+    fn fused_products_are_transposed_and_scaled() {
+        let of = |flags: &[(&str, i64)], constant: usize| {
+            let mut attribute: Vec<_> = flags
+                .iter()
+                .map(|(name, i)| crate::proto::onnx::AttributeProto {
+                    name: Some((*name).to_owned()),
+                    i: Some(*i),
+                    ..Default::default()
+                })
+                .collect();
+            attribute.push(crate::proto::onnx::AttributeProto {
+                name: Some("alpha".to_owned()),
+                f: Some(0.5),
+                ..Default::default()
+            });
+            let node = NodeProto {
+                op_type: Some("FusedMatMul".to_owned()),
+                domain: Some("com.microsoft".to_owned()),
+                attribute,
+                ..Default::default()
+            };
+            Linear::of(&node, &move |slot| (slot == constant).then(|| vec![5, 7]))
+        };
+        let facts = |found: Option<Linear>| found.map(|l| (l.data, l.inputs, l.outputs, l.layout, l.geometry));
+        let rows = |data, output| Geometry::Rows { data, output };
+        let (outputs_first, inputs_first) = (Layout::OutputsFirst, Layout::InputsFirst);
+        assert_eq!(facts(of(&[], 1)), Some((0, 5, 7, inputs_first, rows(1, 1))));
+        assert_eq!(facts(of(&[("transA", 1), ("transB", 1)], 1)), Some((0, 7, 5, outputs_first, rows(2, 1))));
+        assert_eq!(facts(of(&[], 0)), Some((1, 7, 5, outputs_first, rows(2, 2))));
+        assert_eq!(facts(of(&[("transA", 1), ("transB", 1)], 0)), Some((1, 5, 7, inputs_first, rows(1, 2))));
+        assert_eq!(of(&[], 1).unwrap().scale, 0.5);
+        assert!(of(&[("transBatchA", 1)], 1).is_none());
     }
 }

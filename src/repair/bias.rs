@@ -37,8 +37,9 @@ pub(super) fn put(work: &mut Work<'_>, contraction: &Contraction, bias: &[f64]) 
             }
             let kind = work.constants.header(work.model, &contraction.weight).map(|(kind, _)| kind).unwrap_or_default();
             let wish = format!("{}/bias", contraction.weight);
-            let name = work.constants.add(work.model, &wish, kind, &dims, &values)?;
-            connect(work, contraction.node, *slot, name)
+            let reader = (contraction.node, *slot);
+            let name = work.constants.add(work.model, &wish, reader, (kind, &dims), &values)?;
+            connect(work, reader, name)
         }
         Bias::Mean(node, slot, name) => {
             let Some(old) = work.constants.numbers(work.model, name) else { return Ok(()) };
@@ -78,12 +79,13 @@ pub(super) fn replace(work: &mut Work<'_>, node: usize, slot: usize, name: &str,
     if !fits {
         dims = vec![signed(values.len())?];
     }
-    let copy = work.constants.add(work.model, &format!("{name}/repaired"), kind, &dims, values)?;
-    connect(work, node, slot, copy)
+    let wish = format!("{name}/repaired");
+    let copy = work.constants.add(work.model, &wish, (node, slot), (kind, &dims), values)?;
+    connect(work, (node, slot), copy)
 }
 
 /// Lets a node read a constant in a slot.
-fn connect(work: &mut Work<'_>, node: usize, slot: usize, name: String) -> Result<()> {
+fn connect(work: &mut Work<'_>, (node, slot): (usize, usize), name: String) -> Result<()> {
     let found = work.model.graph.as_mut().and_then(|g| g.node.get_mut(node));
     let node = found.ok_or_else(|| Error::input("there is no such node"))?;
     if node.input.len() <= slot {

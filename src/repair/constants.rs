@@ -41,8 +41,8 @@ pub(super) struct Constants {
     names: BTreeSet<String>,
     /// The largest relative change of every constant that was changed.
     pub(super) changed: BTreeMap<String, f64>,
-    /// New constants: biases, and copies for nodes that shared theirs.
-    pub(super) added: Vec<String>,
+    /// New constants, biases and copies for nodes that shared theirs, each with the node and slot that reads it.
+    pub(super) added: BTreeMap<String, (usize, usize)>,
 }
 
 impl Constants {
@@ -65,7 +65,7 @@ impl Constants {
             names.extend(places.keys().cloned());
         }
         let quantised = quantised(model, &places);
-        Self { places, quantised, names, changed: BTreeMap::new(), added: Vec::new() }
+        Self { places, quantised, names, changed: BTreeMap::new(), added: BTreeMap::new() }
     }
 
     /// The constant of a name, if it is stored as it is meant.
@@ -155,7 +155,7 @@ impl Constants {
         }
     }
 
-    /// Adds an initializer of this element type and gives its name, which is like `wish`.
+    /// Adds an initializer of this element type for the slot of a node and gives its name, which is like `wish`.
     ///
     /// # Errors
     /// Numbers that do not fit the shape or type.
@@ -163,8 +163,8 @@ impl Constants {
         &mut self,
         model: &mut ModelProto,
         wish: &str,
-        data_type: i32,
-        dims: &[i64],
+        reader: (usize, usize),
+        (data_type, dims): (i32, &[i64]),
         values: &[f64],
     ) -> Result<String> {
         let mut name = wish.to_owned();
@@ -188,7 +188,7 @@ impl Constants {
         }
         self.places.insert(name.clone(), Place::Initializer(graph.initializer.len()));
         graph.initializer.push(tensor);
-        self.added.push(name.clone());
+        self.added.insert(name.clone(), reader);
         Ok(name)
     }
 }

@@ -12,6 +12,7 @@ mod constants;
 mod evidence;
 mod frontier;
 mod least_squares;
+mod left;
 mod mean_bias;
 mod moments;
 mod one_sided;
@@ -83,8 +84,9 @@ pub struct Repaired {
     pub model: ModelProto,
     /// The largest change of every constant that was changed, relative to its largest number before.
     pub changed: BTreeMap<String, f64>,
-    /// New constants: biases where there were none, and copies for nodes that shared a bias with others.
-    pub added: Vec<String>,
+    /// New constants: biases where there were none, and copies for nodes that shared a bias with others; each with its
+    /// reader, the position of a node and the input slot.
+    pub added: BTreeMap<String, (usize, usize)>,
     /// How many contractions were refitted.
     pub refitted: usize,
     /// Contractions behind what was removed that stay as they are.
@@ -117,7 +119,7 @@ pub fn repair(
 ) -> Result<Repaired> {
     let mut model = pruned;
     let untouched =
-        |model| Repaired { model, changed: BTreeMap::new(), added: Vec::new(), refitted: 0, left: Vec::new() };
+        |model| Repaired { model, changed: BTreeMap::new(), added: BTreeMap::new(), refitted: 0, left: Vec::new() };
     if kept.is_empty() || config.method == Method::None {
         return Ok(untouched(model));
     }
@@ -142,7 +144,9 @@ pub fn repair(
         seed: config.seed,
         memory: config.memory,
     };
-    let left = std::mem::take(&mut plan.left);
+    let unfitted = left::unfitted(&inlined.model, kept, &model, &wiring, &plan)?;
+    let mut left = std::mem::take(&mut plan.left);
+    left.extend(unfitted);
     let mut work = Work { model: &mut model, wiring, constants, left, refitted: 0 };
     match config.method {
         Method::None => {}

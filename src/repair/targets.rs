@@ -80,62 +80,54 @@ pub(super) fn target(
     batch: BatchFacts,
     rows: usize,
 ) -> Result<Target> {
-    if let Geometry::Recurrent { .. } = contraction.linear.geometry {
-        return inside(dense, contraction, value, batch, rows);
-    }
-    let kept = match dense.kept.activations.get(&contraction.aim) {
+    let recurrent = matches!(contraction.linear.geometry, Geometry::Recurrent { .. });
+    let kept = match dense.kept.activations.get(&contraction.aim).filter(|_| !recurrent) {
         Some(axes) => Cow::Owned(select(value, axes)?),
         None => Cow::Borrowed(value),
     };
     let value = Numbers::of(&kept)?;
-    let view = Channels::along(&value.shape, output_axis(&contraction.linear, value.shape.len())?)?;
+    let rank = value.shape.len();
+    let axis = if recurrent { rank.saturating_sub(1) } else { output_axis(&contraction.linear, rank)? };
+    let view = Channels::along(&value.shape, axis)?;
     let rows = choose(view.rows(), rows, batch, dense.seed ^ contraction.node as u64);
-    let numbers = rows.iter().flat_map(|row| view.row(&value.data, *row)).map(|x| x as f32).collect();
+    let data = rows.iter().flat_map(|row| view.row(&value.data, *row));
+    let numbers = if recurrent {
+        inside(dense, contraction, &data.collect::<Vec<f64>>(), view.channels)?
+    } else {
+        data.map(|x| x as f32).collect()
+    };
     Ok(Target { shape: value.shape, rows, numbers })
 }
 
-/// What the input adds to the sums inside the cells of a recurrence: data times dense weights, kept rows of them.
-fn inside(
-    dense: &Dense<'_>,
-    contraction: &Contraction,
-    value: &Value,
-    batch: BatchFacts,
-    rows: usize,
-) -> Result<Target> {
+/// What these rows of so many inputs add to the sums inside the cells of a recurrence: data times dense weights, kept
+/// rows of them.
+fn inside(dense: &Dense<'_>, contraction: &Contraction, data: &[f64], inputs: usize) -> Result<Vec<f32>> {
     let missing = || Error::input("the original has no such recurrence").tensor(&contraction.output);
     let nodes = dense.model.graph.as_ref().map_or(&[][..], |g| &g.node);
     let node = dense.wiring.producer.get(&contraction.output).and_then(|at| nodes.get(*at)).ok_or_else(missing)?;
     let name = node.input.get(contraction.linear.weight).ok_or_else(missing)?;
     let weights = dense.constants.numbers(dense.model, name).ok_or_else(missing)?;
     let dims = dense.constants.dims(dense.model, name).ok_or_else(missing)?;
-    let &[directions, gates, inputs] = dims.as_slice() else { return Err(missing()) };
+    let &[directions, gates, width] = dims.as_slice() else { return Err(missing()) };
     let kept = dense.kept.constants.get(name).and_then(|axes| axes.get(1)).and_then(Option::as_ref);
     let kept: Vec<usize> = match kept {
         Some(kept) => kept.iter().map(|i| *i as usize).collect(),
         None => (0..gates).collect(),
     };
-    let value = Numbers::of(value)?;
-    let view = Channels::along(&value.shape, value.shape.len().saturating_sub(1))?;
-    if view.channels != inputs || directions * kept.len() != contraction.linear.outputs {
-        return Err(missing());
-    }
-    let rows = choose(view.rows(), rows, batch, dense.seed ^ contraction.node as u64);
-    let data: Vec<f64> = rows.iter().flat_map(|row| view.row(&value.data, *row)).collect();
+    let outputs = contraction.linear.outputs;
     let chosen: Vec<f64> = (0..directions)
         .flat_map(|d| kept.iter().map(move |gate| (d * gates + gate) * inputs))
         .flat_map(|start| weights.get(start..start + inputs).unwrap_or_default())
         .copied()
         .collect();
-    if chosen.len() != contraction.linear.outputs * inputs {
+    if width != inputs || inputs == 0 || chosen.len() != outputs * inputs {
         return Err(missing());
     }
-    let data = MatRef::from_row_major_slice(&data, rows.len(), inputs);
-    let weights = MatRef::from_row_major_slice(&chosen, contraction.linear.outputs, inputs);
+    let rows = data.len() / inputs;
+    let data = MatRef::from_row_major_slice(data, rows, inputs);
+    let weights = MatRef::from_row_major_slice(&chosen, outputs, inputs);
     let product = data * weights.transpose();
-    let outputs = contraction.linear.outputs;
-    let numbers =
-        (0..rows.len()).flat_map(|i| (0..outputs).map(move |j| (i, j))).map(|at| product[at] as f32).collect();
-    Ok(Target { shape: value.shape, rows, numbers })
+    Ok((0..rows).flat_map(|i| (0..outputs).map(move |j| (i, j))).map(|at| product[at] as f32).collect())
 }
 
 /// What is kept of a dense value.

@@ -1,7 +1,8 @@
 //! Wiring: who makes and who reads the values of a model's main graph, by position of the node.
 //!
 //! Invariants: what bodies capture counts as read by the node that holds them; `order` is topological and, where the
-//! file is, the order of the file.
+//! file is, the order of the file; what depends on constants alone is never given, but computed where it is read: engines
+//! want to know such values beforehand, and weights behind them may change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,8 @@ pub(super) struct Wiring {
     pub(super) order: Vec<usize>,
     /// Graph outputs.
     pub(super) outputs: BTreeSet<String>,
+    /// Values that depend on constants alone.
+    fixed: BTreeSet<String>,
 }
 
 impl Wiring {
@@ -48,7 +51,26 @@ impl Wiring {
             wiring.reads.push(reads(node));
         }
         wiring.order = wiring.sorted()?;
+        wiring.fixed = wiring.fixed(graph);
         Ok(wiring)
+    }
+
+    fn fixed(&self, graph: &GraphProto) -> BTreeSet<String> {
+        // An initializer that is listed among the inputs is a constant.
+        let initializers: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
+        let inputs: BTreeSet<&str> =
+            graph.input.iter().map(|i| i.name()).filter(|name| !initializers.contains(name)).collect();
+        let mut fixed = BTreeSet::new();
+        for position in &self.order {
+            let (Some(reads), Some(makes)) = (self.reads.get(*position), self.makes.get(*position)) else { continue };
+            let is_fixed = |name: &String| {
+                fixed.contains(name) || !inputs.contains(name.as_str()) && !self.producer.contains_key(name)
+            };
+            if reads.iter().all(is_fixed) {
+                fixed.extend(makes.iter().cloned());
+            }
+        }
+        fixed
     }
 
     fn sorted(&self) -> Result<Vec<usize>> {
@@ -98,7 +120,7 @@ impl Wiring {
         let (mut nodes, mut border) = (BTreeSet::new(), BTreeSet::new());
         let mut open: Vec<&str> = wanted.into_iter().collect();
         while let Some(name) = open.pop() {
-            if given(name) {
+            if given(name) && !self.fixed.contains(name) {
                 border.insert(name);
             } else if let Some(position) = self.producer.get(name).filter(|position| nodes.insert(**position)) {
                 open.extend(self.reads.get(*position).into_iter().flatten().map(String::as_str));
@@ -151,5 +173,14 @@ mod tests {
         assert_eq!(wiring.only_reader("b"), Some((2, 1)));
         assert_eq!(wiring.only_reader("a"), None);
         assert_eq!(wiring.only_reader("d"), None);
+    }
+
+    #[test]
+    fn what_depends_on_constants_alone_is_computed_again() {
+        let text = "in x [1,2]\nw = DequantizeLinear(q:int8[2,2], <0.1>)\na = MatMul(x, w)\nb = MatMul(a, w)\nout b";
+        let model = crate::text::parse(text).unwrap();
+        let wiring = Wiring::of(&model).unwrap();
+        let (nodes, border) = wiring.needed(["b"], &|name| matches!(name, "x" | "a" | "w"));
+        assert_eq!((nodes, border), (vec![0, 2], BTreeSet::from(["a"])));
     }
 }

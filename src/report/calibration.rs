@@ -103,10 +103,13 @@ impl Calibration {
         let repair = match &self.repair {
             None => "not repaired".to_owned(),
             Some(repair) => {
-                let left = match repair.left.len() {
-                    0 => String::new(),
-                    n => format!(", {n} contractions left as they are"),
-                };
+                let left = repair.left.first().map_or_else(String::new, |(node, why)| {
+                    let (node, why) = (shorten(node, 40), shorten(why, 120));
+                    match repair.left.len() {
+                        1 => format!(", contraction `{node}` left as it is: {why}"),
+                        n => format!(", {n} contractions left as they are, such as `{node}`: {why}"),
+                    }
+                });
                 format!("repaired by {}, {} constants changed{left}", repair.method, repair.changed.len())
             }
         };

@@ -25,7 +25,7 @@ pub use inspection_text::inspection_text;
 pub use locks::Reason;
 pub use options::Options;
 pub use text::{drift_text, text, verification_text};
-pub use verification::{DriftRow, OutputRow, Verification};
+pub use verification::{DriftRow, OutputRow, RepairCheck, Verification};
 
 use crate::Result;
 use crate::allocate::{Held, Plan};
@@ -76,7 +76,7 @@ pub struct Report {
     pub approximated: Vec<String>,
     /// Why parameters stay, the biggest share first.
     pub stays: Vec<Reason>,
-    /// How verification ended. It judges the cut; a repair behind it changes what remains.
+    /// How verification of the cut ended, and that of the repair behind it.
     pub verification: Verification,
     /// What real samples were used for; none where none were given.
     pub calibration: Option<Calibration>,

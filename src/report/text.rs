@@ -84,6 +84,7 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         lines.push(("MACs", "per element of the dynamic axes".to_owned()));
     }
     lines.push(("verified", verification_text(&report.verification)));
+    lines.extend(repair_text(&report.verification).map(|line| ("repair", line)));
     lines.extend(report.calibration.as_ref().map(|calibration| ("samples", calibration.line())));
     if !report.approximated.is_empty() {
         let count = report.approximated.len();
@@ -192,6 +193,19 @@ pub fn verification_text(verification: &Verification) -> String {
         "cannot run" => format!("not verified: {engine} cannot run the model: {reason}"),
         _ => "not verified: switched off".to_owned(),
     }
+}
+
+/// How the judgement of a repair ended, in one line; none where nothing was repaired.
+fn repair_text(verification: &Verification) -> Option<String> {
+    let check = verification.repair.as_ref()?;
+    let outputs = match &check.reason {
+        None => format!("outputs are numbers with {}", check.engine),
+        Some(reason) => format!("outputs NOT looked at: {}", shorten(reason, 300)),
+    };
+    Some(format!(
+        "verified: {} constants changed, {} added, all else is as it was; {outputs}",
+        check.changed, check.added
+    ))
 }
 
 /// How far the outputs have moved from those of the dense model, in one line; none where that was not measured.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::engine::Description;
-use crate::verify::{Outcome, Verdict};
+use crate::verify::{Declared, Outcome, Verdict};
 
 /// How verification ended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -28,6 +28,23 @@ pub struct Verification {
     pub approximated: usize,
     /// How far the outputs are from those of the dense original; empty unless something was approximated.
     pub drift: Vec<DriftRow>,
+    /// Whether the repair behind the cut did what it says and nothing else; none where nothing was repaired.
+    pub repair: Option<RepairCheck>,
+}
+
+/// Whether a repaired model is the verified one but for the constants that the repair names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RepairCheck {
+    /// `passed`, or `cannot run`: then everything was compared, but outputs were not looked at.
+    pub outcome: &'static str,
+    /// The engine that ran both models, with its device.
+    pub engine: String,
+    /// Why they could not run.
+    pub reason: Option<String>,
+    /// Constants that hold other numbers.
+    pub changed: usize,
+    /// Constants that are new.
+    pub added: usize,
 }
 
 /// How far one graph output has moved.
@@ -72,6 +89,7 @@ impl Verification {
             outputs: Vec::new(),
             approximated: 0,
             drift: Vec::new(),
+            repair: None,
         }
     }
 
@@ -111,6 +129,25 @@ impl Verification {
             outputs: outputs.collect(),
             approximated: verdict.approximated,
             drift: drift.collect(),
+            repair: None,
         }
+    }
+
+    /// The same with how the judgement of a repair ended.
+    #[must_use]
+    pub fn and_repair(mut self, outcome: &Outcome, declared: &Declared, engine: &Description) -> Self {
+        let (outcome, reason) = match outcome {
+            Outcome::Passed => ("passed", None),
+            Outcome::Failed { reason, .. } => ("failed", Some(reason)),
+            Outcome::CannotRun { reason } | Outcome::NotCompared { reason } => ("cannot run", Some(reason)),
+        };
+        self.repair = Some(RepairCheck {
+            outcome,
+            engine: engine.label(),
+            reason: reason.cloned(),
+            changed: declared.changed.len(),
+            added: declared.added.len(),
+        });
+        self
     }
 }

@@ -27,6 +27,7 @@ mod emit;
 mod locate;
 mod masked;
 mod nested;
+mod repaired;
 mod rounding;
 mod run;
 mod scale;
@@ -38,6 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use compare::OutputDifference;
 pub use drift::Drift;
 pub use locate::FirstDifference;
+pub use repaired::{Declared, verify_repair};
 
 use crate::Result;
 use crate::engine::{Engine, Feeds, InputFact, Samples, Value, facts_of};
