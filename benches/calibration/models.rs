@@ -19,12 +19,13 @@ pub(crate) const BATCH: usize = 16;
 const RANDOM: usize = 32;
 
 /// The engines on this machine: the built-in one, and ONNX Runtime where its library is named.
-pub(crate) fn engines() -> Outcome<Vec<Box<dyn Engine>>> {
+pub(crate) fn engines(only: &str) -> Outcome<Vec<Box<dyn Engine>>> {
     let mut engines: Vec<Box<dyn Engine>> = vec![Box::new(Tract)];
     match library() {
         Some(path) => engines.push(Box::new(OnnxRuntime::load(&path, Device::Cpu)?)),
         None => println!("skipped: ONNX Runtime, because ORT_DYLIB_PATH does not name its library"),
     }
+    engines.retain(|engine| engine.name().contains(only));
     Ok(engines)
 }
 
