@@ -64,7 +64,12 @@ pub(crate) fn run(engines: &[Box<dyn Engine>]) -> Outcome<Vec<Verdict>> {
             ratios.push(many as f64 / few as f64);
         }
         let [few, many] = last.map(|bytes| bytes as f64 / 1e6);
-        let what = format!("peak memory in {}: {} samples / {} ({few:.1} MB, {many:.1} MB)", engine.name(), SAMPLES[1], SAMPLES[0]);
+        let what = format!(
+            "peak memory in {}: {} samples / {} ({few:.1} MB, {many:.1} MB)",
+            engine.name(),
+            SAMPLES[1],
+            SAMPLES[0]
+        );
         verdicts.push(Verdict::of(&what, ratios, LIMIT));
     }
     fs::remove_dir_all(&folder)?;

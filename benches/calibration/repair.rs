@@ -6,10 +6,10 @@ use onnx_mtprune::proto;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::repair::{RepairConfig, repair};
 
+use crate::Outcome;
 use crate::measure::Verdict;
 use crate::models::{self, Plain};
 use crate::timing::{medians, time};
-use crate::Outcome;
 
 /// The most that a repair may cost, as a multiple of inference.
 const LIMIT: f64 = 10.0;

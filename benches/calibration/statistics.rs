@@ -7,10 +7,10 @@ use onnx_mtprune::engine::Engine;
 use onnx_mtprune::proto;
 use onnx_mtprune::prune::Analysis;
 
+use crate::Outcome;
 use crate::measure::{PAIRS, Verdict};
 use crate::models::{self, Plain};
 use crate::timing::{Time, medians, time};
-use crate::Outcome;
 
 /// The most that statistics may cost, as a multiple of inference.
 const LIMIT: f64 = 1.3;
@@ -99,7 +99,11 @@ fn one(case: &Case, engine: &dyn Engine) -> Outcome<Vec<Verdict>> {
     let per_sample = 1e3 * inference.wall / (times * batches.samples()) as f64;
     let what = |clock: &str| {
         let taps = taps.taps.len();
-        format!("{} in {}, {clock}: statistics / inference ({taps} taps, {per_sample:.2} ms a sample)", case.name, engine.name())
+        format!(
+            "{} in {}, {clock}: statistics / inference ({taps} taps, {per_sample:.2} ms a sample)",
+            case.name,
+            engine.name()
+        )
     };
     let mut verdicts = vec![Verdict::of(&what("wall time"), vec![statistics.wall / inference.wall], limit)];
     if let (Some(statistics), Some(inference)) = (statistics.processor, inference.processor) {

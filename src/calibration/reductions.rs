@@ -1,16 +1,16 @@
 //! Reductions: the original model and nodes that reduce its tapped values, so that only numbers per channel leave the
 //! engine.
 //!
-//! Invariants: nodes are added behind those of the model, nothing of it changes; every tap is reduced over all axes but
+//! Invariants: nodes are added behind those of the model, and nothing that they depend on changes; every tap is reduced over all axes but
 //! its own; values are measured in single precision, quantised ones relative to the stored number that is zero.
 
 use std::collections::BTreeSet;
 
-use super::emit::{Emitter, Reduction};
+use super::emit::{Emitter, Reduction, collect_names};
 use super::signs::never_negative;
 use super::{Measure, Segment, Taps, Wish};
 use crate::kept::Zero;
-use crate::proto::onnx::ModelProto;
+use crate::proto::onnx::{GraphProto, ModelProto, NodeProto};
 
 /// A model that measures itself.
 pub(super) struct Reductions {
@@ -75,7 +75,9 @@ pub(super) fn reductions(model: &ModelProto, taps: &Taps, wish: &Wish) -> Reduct
     let mut emit = Emitter::new(model);
     let mut reductions = Reductions { model: model.clone(), wanted: Vec::new(), results: Vec::new() };
     let never_negative = never_negative(model);
-    for (index, tap) in taps.taps.iter().enumerate() {
+    // Engines that run what was added last first then measure a value as soon as it is there, while it is at hand, and
+    // need not keep it: the nodes of the first tap come last.
+    for (index, tap) in taps.taps.iter().enumerate().rev() {
         reductions.put(index, What::Shape, emit.shape(&tap.name));
         let mut value = emit.float(&tap.name);
         if let Some(zero) = &tap.zero {
@@ -154,13 +156,36 @@ pub(super) fn reductions(model: &ModelProto, taps: &Taps, wish: &Wish) -> Reduct
             let first = if axis == 0 { value } else { emit.transpose(&value, &order) };
             let rows = emit.reshape(&first, &[i64::try_from(tap.extent).unwrap_or(i64::MAX), -1]);
             for segments in views(taps, index) {
-                reductions.put(index, What::Moments(segments.to_vec()), moments(&mut emit, &rows, tap.extent, segments));
+                reductions.put(
+                    index,
+                    What::Moments(segments.to_vec()),
+                    moments(&mut emit, &rows, tap.extent, segments),
+                );
             }
         }
     }
     let graph = reductions.model.graph.get_or_insert_default();
     graph.node.append(&mut emit.nodes.list);
+    drop_unused(graph, &reductions.wanted);
     reductions
+}
+
+/// Removes the nodes that nothing wanted depends on, such as what lies behind the last tap.
+fn drop_unused(graph: &mut GraphProto, wanted: &[String]) {
+    let mut needed: BTreeSet<String> = wanted.iter().cloned().collect();
+    // Nodes are in the order of the data.
+    let mut kept: Vec<NodeProto> = Vec::with_capacity(graph.node.len());
+    for node in std::mem::take(&mut graph.node).into_iter().rev() {
+        if node.output.iter().any(|output| needed.contains(output)) {
+            needed.extend(node.input.iter().cloned());
+            node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).for_each(|g| collect_names(g, &mut needed));
+            kept.push(node);
+        }
+    }
+    kept.reverse();
+    graph.node = kept;
+    let made: BTreeSet<&str> = graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
+    graph.output.retain(|output| made.contains(output.name()));
 }
 
 /// True if a value is reduced over space by the operators that convolutional networks end with. Engines keep pictures in

@@ -15,8 +15,8 @@ pub fn is_never_negative(node: &NodeProto, input: &dyn Fn(usize) -> bool) -> boo
     let is_given = |slot: usize| node.input.get(slot).is_some_and(|name| !name.is_empty());
     let every = || !node.input.is_empty() && (0..node.input.len()).all(input);
     match node.op_type() {
-        "Relu" | "Sigmoid" | "HardSigmoid" | "Softplus" | "Softmax" | "Abs" | "Exp" | "Sqrt" | "ReduceL1" | "ReduceL2"
-        | "ReduceSumSquare" => true,
+        "Relu" | "Sigmoid" | "HardSigmoid" | "Softplus" | "Softmax" | "Abs" | "Exp" | "Sqrt" | "ReduceL1"
+        | "ReduceL2" | "ReduceSumSquare" => true,
         "ThresholdedRelu" => attribute("alpha").is_none_or(|a| a.f() >= 0.0),
         "Clip" => {
             // An upper bound below the lower one wins.
@@ -26,9 +26,9 @@ pub fn is_never_negative(node: &NodeProto, input: &dyn Fn(usize) -> bool) -> boo
         }
         "Max" => (0..node.input.len()).any(input),
         "Min" | "Add" | "Mul" | "Div" | "Sum" | "Mean" | "Concat" => every(),
-        "Identity" | "Dropout" | "Cast" | "MaxPool" | "AveragePool" | "GlobalMaxPool" | "GlobalAveragePool" | "Flatten"
-        | "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Slice" | "Split" | "Gather" | "Expand" | "Tile"
-        | "DepthToSpace" | "SpaceToDepth" | "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => input(0),
+        "Identity" | "Dropout" | "Cast" | "MaxPool" | "AveragePool" | "GlobalMaxPool" | "GlobalAveragePool"
+        | "Flatten" | "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Slice" | "Split" | "Gather" | "Expand"
+        | "Tile" | "DepthToSpace" | "SpaceToDepth" | "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => input(0),
         "Pad" => {
             let padded = if is_given(2) { input(2) } else { attribute("value").is_none_or(|a| a.f() >= 0.0) };
             input(0) && padded
