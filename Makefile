@@ -6,7 +6,7 @@ RUN     = target/run
 ZOO     = target/zoo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test update bench bench-huge models-table repair-table zoo zoo-check zoo-fixtures operators-check proto docs fuzz fuzz-files gpu-check
+.PHONY: help run test update bench bench-huge bench-calibration models-table repair-table zoo zoo-check zoo-fixtures operators-check proto docs fuzz fuzz-files gpu-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ bench: ## Measure pruning beside cp, peak memory, and growth with the graph; fai
 
 bench-huge: ## The same for a model of 3 GB with data files; needs 10 GB of disk and of memory, so CI leaves it out
 	$(CARGO) bench --bench pruning -- huge
+
+bench-calibration: ## Measure statistics and repair beside inference, and memory with many samples; fails if a limit is exceeded
+	$(CARGO) bench --bench calibration
 
 models-table: ## Check pruned real models in Python with ONNX Runtime (PYTHON=... with onnx, onnxruntime, numpy)
 	$(CARGO) build --release

@@ -84,9 +84,11 @@ impl Emitter {
         self.nodes.node("Relu", &[input], Vec::new())
     }
 
-    /// The mean of each channel in each sample, for values of rank 3 or more with channels second.
+    /// The mean of each channel in each sample, one after the other, for values of rank 3 or more with channels second.
     pub(super) fn means(&mut self, input: &str) -> String {
-        self.nodes.node("GlobalAveragePool", &[input], Vec::new())
+        let means = self.nodes.node("GlobalAveragePool", &[input], Vec::new());
+        // Without a node of its own behind it, the runtime measures it when all else is done.
+        self.reshape(&means, &[-1])
     }
 
     /// The largest number of each channel in each sample, as for [`Emitter::means`].
@@ -153,7 +155,7 @@ impl Emitter {
 }
 
 /// The names of all values and nodes, at every depth.
-fn collect_names(graph: &GraphProto, names: &mut BTreeSet<String>) {
+pub(super) fn collect_names(graph: &GraphProto, names: &mut BTreeSet<String>) {
     names.extend(graph.initializer.iter().map(|t| t.name().to_owned()));
     names.extend(graph.input.iter().map(|i| i.name().to_owned()));
     for node in &graph.node {

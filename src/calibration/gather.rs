@@ -5,7 +5,7 @@
 //! a batch of nothing else and taken away.
 
 use super::maps::Maps;
-use super::reductions::{Reductions, What, reductions};
+use super::reductions::{Reduced, Reductions, What, reductions};
 use super::{Batch, Batches, Measure, Segment, Statistics, Sums, Tap, TapStatistics, Taps, Wish};
 use crate::engine::{Engine, Feeds, InputFact, Session, Value, facts_of};
 use crate::proto::onnx::ModelProto;
@@ -88,12 +88,12 @@ impl<'a> Gathering<'a> {
             let alone = reordered(&batch.feeds, &vec![size.saturating_sub(1); size])?;
             let values = self.session(&alone)?.run(&alone)?;
             let share = batch.filler as f64 / size as f64;
-            let whats = self.reductions.results.iter().map(|(_, what)| what);
-            for ((number, filler), what) in numbers.iter_mut().zip(self.numbers(&values)?).zip(whats) {
+            let results = &self.reductions.results;
+            for ((number, filler), result) in numbers.iter_mut().zip(self.numbers(&values)?).zip(results) {
                 // A sample that is repeated changes no extreme, and samples that are told apart are left out below.
-                let is_summed = match what {
+                let is_summed = match &result.what {
                     What::Measure(measure) => !measure.is_extreme(),
-                    What::Shape | What::Mean(_) | What::Moments(_) => true,
+                    What::Shape | What::Mean(_) | What::Magnitude(_) | What::Moments(_) => true,
                     What::Features | What::Maps => false,
                 };
                 if is_summed {
@@ -103,8 +103,9 @@ impl<'a> Gathering<'a> {
         }
         self.check_order(batch, &values)?;
         let mut taps = self.statistics(numbers)?;
-        for ((index, what), value) in self.reductions.results.iter().zip(&values) {
-            if let (Some(tap), Some(into)) = (self.taps.taps.get(*index), taps.get_mut(*index))
+        for Reduced { tap: index, what, value } in &self.reductions.results {
+            if let (Some(tap), Some(into), Some(value)) =
+                (self.taps.taps.get(*index), taps.get_mut(*index), values.get(*value))
                 && matches!(what, What::Features | What::Maps)
             {
                 self.samples(tap, what, value, batch, into).map_err(|e| e.tensor(&tap.name).axis(tap.axis))?;
@@ -200,16 +201,20 @@ impl<'a> Gathering<'a> {
 
     /// The fetched values as numbers, checked; the extents of a tap as the number of values behind each position.
     fn numbers(&self, values: &[Value]) -> Result<Vec<Vec<f64>>> {
-        let pairs = self.reductions.results.iter().zip(values);
+        let fetched = |value: usize| {
+            let value = values.get(value).map(Value::to_f64);
+            value.ok_or_else(|| Error::engine("the engine returned fewer values than it was asked for"))
+        };
         // Of the tap at hand; its shape comes before all else of it.
         let mut behind_second = 1.0;
-        pairs
-            .map(|((tap, what), value)| {
+        let results = self.reductions.results.iter();
+        results
+            .map(|Reduced { tap, what, value }| {
                 let Some(tap) = self.taps.taps.get(*tap) else { return Ok(Vec::new()) };
                 if matches!(what, What::Features | What::Maps) {
                     return Ok(Vec::new());
                 }
-                let mut numbers = value.to_f64();
+                let mut numbers = fetched(*value)?;
                 let expected = match what {
                     What::Shape => {
                         let all: f64 = numbers.iter().product();
@@ -218,7 +223,13 @@ impl<'a> Gathering<'a> {
                         1
                     }
                     What::Mean(_) => {
-                        numbers.iter_mut().for_each(|number| *number *= behind_second);
+                        numbers = over_samples(&numbers, tap.extent, behind_second);
+                        tap.extent
+                    }
+                    What::Magnitude(means) => {
+                        let positive = over_samples(&numbers, tap.extent, 2.0 * behind_second);
+                        let all = over_samples(&fetched(*means)?, tap.extent, behind_second);
+                        numbers = positive.iter().zip(&all).map(|(positive, all)| positive - all).collect();
                         tap.extent
                     }
                     What::Measure(_) | What::Features | What::Maps => tap.extent,
@@ -242,12 +253,13 @@ impl<'a> Gathering<'a> {
 
     fn statistics(&self, numbers: Vec<Vec<f64>>) -> Result<Vec<TapStatistics>> {
         let mut taps = Statistics::empty(self.taps).taps;
-        for ((tap, what), numbers) in self.reductions.results.iter().zip(numbers) {
-            let Some(tap) = taps.get_mut(*tap) else { continue };
-            match what {
+        for (result, numbers) in self.reductions.results.iter().zip(numbers) {
+            let Some(tap) = taps.get_mut(result.tap) else { continue };
+            match &result.what {
                 What::Shape => tap.count = numbers.first().map_or(0, |n| n.round() as u64),
                 What::Measure(measure) if measure.is_extreme() => _ = tap.extremes.insert(*measure, numbers),
                 What::Measure(measure) | What::Mean(measure) => _ = tap.sums.insert(*measure, summed(&numbers)?),
+                What::Magnitude(_) => _ = tap.sums.insert(Measure::Absolute, summed(&numbers)?),
                 What::Moments(segments) => _ = tap.moments.insert(Segment::key(segments), summed(&numbers)?),
                 What::Features | What::Maps => {}
             }
@@ -260,6 +272,17 @@ fn summed(numbers: &[f64]) -> Result<Sums> {
     let mut sums = Sums::zero(numbers.len());
     sums.add(numbers)?;
     Ok(sums)
+}
+
+/// Means of samples by position, summed up and turned into sums of the `count` values behind each; all of one extent.
+fn over_samples(means: &[f64], extent: usize, count: f64) -> Vec<f64> {
+    let mut sums = vec![0.0; extent];
+    let (samples, rest) = (means.chunks_exact(extent.max(1)), means.len() % extent.max(1));
+    if rest > 0 {
+        return Vec::new();
+    }
+    samples.for_each(|sample| sums.iter_mut().zip(sample).for_each(|(sum, mean)| *sum += count * mean));
+    sums
 }
 
 /// The upper triangle of a square matrix, row by row; its entries are the mean of both triangles.

@@ -12,6 +12,7 @@ mod maps;
 mod measure;
 mod reductions;
 mod segments;
+mod signs;
 pub mod source;
 mod statistics;
 pub mod statistics_file;

@@ -1,35 +1,50 @@
 //! Reductions: the original model and nodes that reduce its tapped values, so that only numbers per channel leave the
 //! engine.
 //!
-//! Invariants: nodes are added behind those of the model, nothing of it changes; every tap is reduced over all axes but
+//! Invariants: nodes are added behind those of the model, and nothing that they depend on changes; every tap is reduced over all axes but
 //! its own; values are measured in single precision, quantised ones relative to the stored number that is zero.
 
 use std::collections::BTreeSet;
 
-use super::emit::{Emitter, Reduction};
+use super::emit::{Emitter, Reduction, collect_names};
+use super::signs::never_negative;
 use super::{Measure, Segment, Taps, Wish};
 use crate::kept::Zero;
-use crate::proto::onnx::ModelProto;
+use crate::proto::onnx::{GraphProto, ModelProto, NodeProto};
 
 /// A model that measures itself.
 pub(super) struct Reductions {
     /// The model with its additional nodes.
     pub(super) model: ModelProto,
-    /// The names of the values to fetch, in the order of `results`.
+    /// The names of the values to fetch, each once.
     pub(super) wanted: Vec<String>,
-    /// What they are: the index of a tap, and what of it.
-    pub(super) results: Vec<(usize, What)>,
+    /// What they are, tap by tap.
+    pub(super) results: Vec<Reduced>,
 }
 
-/// One fetched value.
+/// One thing that is measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reduced {
+    /// The index of the tap.
+    pub(super) tap: usize,
+    /// What of it.
+    pub(super) what: What,
+    /// The index of the fetched value; measures that must be equal share one.
+    pub(super) value: usize,
+}
+
+/// What a fetched value is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
     /// The extents of the tapped value, as integers.
     Shape,
     /// Numbers by position.
     Measure(Measure),
-    /// Numbers by position, of which one stands for the mean over all axes behind the second.
+    /// Numbers by sample and position, of which one stands for the mean over all axes behind the second.
     Mean(Measure),
+    /// The same of what lies above zero; twice that less the means, at this place, makes the means of magnitudes, because
+    /// |x| = 2 max(x, 0) - x.
+    Magnitude(usize),
     /// Summed products by channel and channel, for the channels in these segments.
     Moments(Vec<Segment>),
     /// Means over all axes but the first and that of the tap, in this order.
@@ -38,16 +53,32 @@ pub(super) enum What {
     Maps,
 }
 
+impl Reductions {
+    /// The index of a fetched value.
+    fn fetch(&mut self, name: String) -> usize {
+        // What is asked for twice is of the same tap.
+        if let Some(known) = self.wanted.iter().rposition(|other| *other == name) {
+            return known;
+        }
+        self.wanted.push(name);
+        self.wanted.len() - 1
+    }
+
+    fn put(&mut self, tap: usize, what: What, name: String) {
+        let value = self.fetch(name);
+        self.results.push(Reduced { tap, what, value });
+    }
+}
+
 /// Adds the nodes to a copy of `model`.
 pub(super) fn reductions(model: &ModelProto, taps: &Taps, wish: &Wish) -> Reductions {
     let mut emit = Emitter::new(model);
     let mut reductions = Reductions { model: model.clone(), wanted: Vec::new(), results: Vec::new() };
-    for (index, tap) in taps.taps.iter().enumerate() {
-        let mut put = |what: What, name: String| {
-            reductions.wanted.push(name);
-            reductions.results.push((index, what));
-        };
-        put(What::Shape, emit.shape(&tap.name));
+    let never_negative = never_negative(model);
+    // Engines that run what was added last first then measure a value as soon as it is there, while it is at hand, and
+    // need not keep it: the nodes of the first tap come last.
+    for (index, tap) in taps.taps.iter().enumerate().rev() {
+        reductions.put(index, What::Shape, emit.shape(&tap.name));
         let mut value = emit.float(&tap.name);
         if let Some(zero) = &tap.zero {
             let zero = match zero {
@@ -60,21 +91,46 @@ pub(super) fn reductions(model: &ModelProto, taps: &Taps, wish: &Wish) -> Reduct
         let (value, axis, rank) =
             if tap.rank == 1 { (emit.reshape(&value, &[1, -1]), 1, 2) } else { (value, tap.axis, tap.rank) };
         let others: Vec<usize> = (0..rank).filter(|other| *other != axis).collect();
+        let is_positive = tap.zero.is_none() && never_negative.contains(tap.name.as_str());
+        // The reduced value itself, for all measures that are made of it.
+        let mut plain: Option<String> = None;
         for measure in &wish.measures {
             let Some(reduction) = measure.reduction() else { continue };
-            if let Some(pooled) = pooled(&mut emit, *measure, &value, axis, rank) {
-                let what = if measure.is_extreme() { What::Measure(*measure) } else { What::Mean(*measure) };
-                put(what, emit.reduce(reduction, &pooled, &others));
+            let is_plain = *measure == Measure::Sum || *measure == Measure::Absolute && is_positive;
+            if is_pooled(*measure, axis, rank) {
+                let (what, pooled) = match measure {
+                    _ if is_plain => (What::Mean(*measure), plain.get_or_insert_with(|| emit.means(&value)).clone()),
+                    Measure::Absolute => {
+                        let positive = emit.positive(&value);
+                        let mean = plain.get_or_insert_with(|| emit.means(&value)).clone();
+                        (What::Magnitude(reductions.fetch(mean)), emit.means(&positive))
+                    }
+                    Measure::Maximum => {
+                        let largest = emit.largest(&value);
+                        (What::Measure(*measure), emit.reduce(reduction, &largest, &others))
+                    }
+                    _ => {
+                        let square = emit.square(&value);
+                        (What::Mean(*measure), emit.means(&square))
+                    }
+                };
+                reductions.put(index, what, pooled);
                 continue;
             }
             // ReduceSumSquare and ReduceL1 exist, but engines have their fast code for plain sums.
-            let measured = match measure {
-                Measure::Square => emit.square(&value),
-                Measure::Absolute => emit.magnitude(&value),
-                Measure::NonZero => emit.is_not_zero(&value),
-                _ => value.clone(),
+            let reduced = match measure {
+                _ if is_plain => plain.get_or_insert_with(|| emit.reduce(reduction, &value, &others)).clone(),
+                _ => {
+                    let measured = match measure {
+                        Measure::Square => emit.square(&value),
+                        Measure::Absolute => emit.magnitude(&value),
+                        Measure::NonZero => emit.is_not_zero(&value),
+                        _ => value.clone(),
+                    };
+                    emit.reduce(reduction, &measured, &others)
+                }
             };
-            put(What::Measure(*measure), emit.reduce(reduction, &measured, &others));
+            reductions.put(index, What::Measure(*measure), reduced);
         }
         if wish.features || wish.maps() {
             // Where the tapped axis comes first, there is none that could count samples, and the batch is taken as one.
@@ -89,10 +145,10 @@ pub(super) fn reductions(model: &ModelProto, taps: &Taps, wish: &Wish) -> Reduct
             if wish.features {
                 let rest: Vec<usize> = (2..sorted_rank).collect();
                 let means = if rest.is_empty() { sorted.clone() } else { emit.reduce(Reduction::Mean, &sorted, &rest) };
-                put(What::Features, means);
+                reductions.put(index, What::Features, means);
             }
             if wish.maps() {
-                put(What::Maps, sorted);
+                reductions.put(index, What::Maps, sorted);
             }
         }
         if wish.products {
@@ -100,39 +156,44 @@ pub(super) fn reductions(model: &ModelProto, taps: &Taps, wish: &Wish) -> Reduct
             let first = if axis == 0 { value } else { emit.transpose(&value, &order) };
             let rows = emit.reshape(&first, &[i64::try_from(tap.extent).unwrap_or(i64::MAX), -1]);
             for segments in views(taps, index) {
-                put(What::Moments(segments.to_vec()), moments(&mut emit, &rows, tap.extent, segments));
+                reductions.put(
+                    index,
+                    What::Moments(segments.to_vec()),
+                    moments(&mut emit, &rows, tap.extent, segments),
+                );
             }
         }
     }
     let graph = reductions.model.graph.get_or_insert_default();
     graph.node.append(&mut emit.nodes.list);
+    drop_unused(graph, &reductions.wanted);
     reductions
 }
 
-/// The value reduced over space by the operators that convolutional networks end with, where its layout and the measure
-/// allow that. Engines keep pictures in layouts of their own between convolutions; of all reductions these two are what
-/// they run without changing the layout back, which would cost more than the reduction.
-fn pooled(emit: &mut Emitter, measure: Measure, value: &str, axis: usize, rank: usize) -> Option<String> {
-    if axis != 1 || rank < 3 {
-        return None;
+/// Removes the nodes that nothing wanted depends on, such as what lies behind the last tap.
+fn drop_unused(graph: &mut GraphProto, wanted: &[String]) {
+    let mut needed: BTreeSet<String> = wanted.iter().cloned().collect();
+    // Nodes are in the order of the data.
+    let mut kept: Vec<NodeProto> = Vec::with_capacity(graph.node.len());
+    for node in std::mem::take(&mut graph.node).into_iter().rev() {
+        if node.output.iter().any(|output| needed.contains(output)) {
+            needed.extend(node.input.iter().cloned());
+            node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).for_each(|g| collect_names(g, &mut needed));
+            kept.push(node);
+        }
     }
-    Some(match measure {
-        Measure::Sum => emit.means(value),
-        Measure::Square => {
-            let square = emit.square(value);
-            emit.means(&square)
-        }
-        // |x| = 2 max(x, 0) - x.
-        Measure::Absolute => {
-            let positive = emit.positive(value);
-            let positive = emit.means(&positive);
-            let twice = emit.add(&positive, &positive);
-            let mean = emit.means(value);
-            emit.subtract(&twice, &mean)
-        }
-        Measure::Maximum => emit.largest(value),
-        _ => return None,
-    })
+    kept.reverse();
+    graph.node = kept;
+    let made: BTreeSet<&str> = graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
+    graph.output.retain(|output| made.contains(output.name()));
+}
+
+/// True if a value is reduced over space by the operators that convolutional networks end with. Engines keep pictures in
+/// layouts of their own between convolutions; of all reductions these are what they run without changing the layout
+/// back, which would cost more than the reduction. What is left, a few numbers per sample, is summed up on the host.
+fn is_pooled(measure: Measure, axis: usize, rank: usize) -> bool {
+    let known = matches!(measure, Measure::Sum | Measure::Square | Measure::Absolute | Measure::Maximum);
+    known && axis == 1 && rank > 2
 }
 
 /// The different sets of segments in which groups see a tap.

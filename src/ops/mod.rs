@@ -50,6 +50,7 @@ mod scatter;
 mod selection;
 mod shapes;
 mod shuffle;
+pub mod sign;
 mod signature;
 mod slice;
 mod softmax;

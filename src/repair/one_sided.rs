@@ -16,6 +16,12 @@ use super::moments::{Fit, System};
 /// At most so many steps are made.
 const STEPS: usize = 40;
 
+/// At least so many may be made, whatever they cost.
+const FEWEST_STEPS: usize = 6;
+
+/// All steps together may take so many multiplications, about as many seconds of one core times 5e10.
+const MOST_WORK: f64 = 1e11;
+
 /// So many more lead from the fit of some rows to that of all.
 const STEPS_TO_ALL: usize = 2;
 
@@ -34,7 +40,7 @@ struct Part {
     inputs: Mat<f32>,
     /// Rows x outputs: the target, or the border where it lies beyond.
     targets: Mat<f32>,
-    /// Rows x outputs: on which side of the border everything does.
+    /// Outputs x rows, in the order of a column-major matrix: on which side of the border everything does.
     sides: Vec<Side>,
 }
 
@@ -87,7 +93,10 @@ impl Rows {
             judging,
             inputs: matrix(inputs, widths.0),
             targets: matrix(seen, widths.1),
-            sides: targets.iter().zip(seen).map(side).take(rows * widths.1).collect(),
+            sides: (0..widths.1)
+                .flat_map(|j| (0..rows).map(move |i| i * widths.1 + j))
+                .filter_map(|at| Some(side((targets.get(at)?, seen.get(at)?))))
+                .collect(),
         });
     }
 
@@ -103,12 +112,12 @@ impl Rows {
     /// Goes on while the `judges` see their error fall.
     fn judged(&self, system: &System<'_>, start: &Fit, fitted: Which, judges: Which) -> Option<Fit> {
         let (mut ahead, mut last) = (start.clone(), start.clone());
-        let mut least = self.moved(start, judges)?.error;
+        let mut least = self.error(start, judges)?;
         let mut better = false;
         let mut pace = 0.0;
-        for _ in 0..STEPS {
+        for _ in 0..self.affordable(start, fitted, judges) {
             let next = self.step(system, &ahead, fitted)?;
-            let error = self.moved(&next, judges)?.error;
+            let error = self.error(&next, judges)?;
             if error > least * (1.0 - LEAST_GAIN) {
                 if pace == 0.0 {
                     break;
@@ -129,33 +138,73 @@ impl Rows {
         system.fit(&moved.cross, &moved.sums)
     }
 
-    /// The targets of the rows that count, those on the flat side moved to what is predicted there.
-    fn moved(&self, fit: &Fit, which: Which) -> Option<Moved> {
-        let (inputs, outputs) = (fit.weights.nrows(), fit.weights.ncols());
-        let weights = Mat::from_fn(inputs, outputs, |i, j| fit.weights[(i, j)] as f32);
-        let mut sum = Moved { cross: Mat::zeros(inputs, outputs), sums: vec![0.0; outputs], error: 0.0 };
+    /// How many steps are worth their time: the first of them gain the most.
+    fn affordable(&self, fit: &Fit, fitted: Which, judges: Which) -> usize {
+        let rows = |which| self.parts(which).iter().map(|part| part.targets.nrows()).sum::<usize>();
+        let products = rows(fitted).saturating_mul(2).saturating_add(rows(judges)) as f64;
+        let work = products * fit.weights.nrows() as f64 * fit.weights.ncols() as f64;
+        ((MOST_WORK / work.max(1.0)) as usize).clamp(FEWEST_STEPS, STEPS)
+    }
+
+    /// The parts that count.
+    fn parts(&self, which: Which) -> Vec<&Part> {
         let counts = |part: &&Part| match which {
             Which::All => true,
             Which::Judging => part.judging,
             Which::Fitted => !part.judging,
         };
-        let parts: Vec<&Part> = self.0.iter().filter(counts).collect();
+        self.0.iter().filter(counts).collect()
+    }
+
+    /// By how much the rows that count miss what is seen of their targets, squared and summed up.
+    fn error(&self, fit: &Fit, which: Which) -> Option<f64> {
+        let weights = single(&fit.weights);
+        let errors: Vec<f64> =
+            self.parts(which).par_iter().map(|part| part.aims(weights.as_ref(), &fit.bias).error).collect();
+        Some(errors.iter().sum()).filter(|sum: &f64| sum.is_finite())
+    }
+
+    /// The targets of the rows that count, those on the flat side moved to what is predicted there.
+    fn moved(&self, fit: &Fit, which: Which) -> Option<Moved> {
+        let (inputs, outputs) = (fit.weights.nrows(), fit.weights.ncols());
+        let weights = single(&fit.weights);
+        let mut sum = Moved { cross: Mat::zeros(inputs, outputs), sums: vec![0.0; outputs], error: 0.0 };
         // As many at once as run at the same time, so that their sums take little memory.
-        for some in parts.chunks(rayon::current_num_threads().max(1)) {
-            let moved: Vec<(Mat<f32>, Vec<f64>, f64)> =
+        for some in self.parts(which).chunks(rayon::current_num_threads().max(1)) {
+            let moved: Vec<(Mat<f32>, Aims)> =
                 some.par_iter().map(|part| part.moved(weights.as_ref(), &fit.bias)).collect();
-            for (cross, sums, error) in moved {
+            for (cross, aims) in moved {
                 sum.cross += Mat::from_fn(inputs, outputs, |i, j| f64::from(cross[(i, j)]));
-                sum.sums.iter_mut().zip(sums).for_each(|(all, one)| *all += one);
-                sum.error += error;
+                sum.sums.iter_mut().zip(aims.sums).for_each(|(all, one)| *all += one);
+                sum.error += aims.error;
             }
         }
         sum.error.is_finite().then_some(sum)
     }
 }
 
+/// A matrix in single precision.
+fn single(matrix: &Mat<f64>) -> Mat<f32> {
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| matrix[(i, j)] as f32)
+}
+
+/// What the rows of a part aim at.
+struct Aims {
+    /// Rows x outputs.
+    numbers: Mat<f32>,
+    sums: Vec<f64>,
+    error: f64,
+}
+
 impl Part {
-    fn moved(&self, weights: MatRef<'_, f32>, bias: &[f64]) -> (Mat<f32>, Vec<f64>, f64) {
+    fn moved(&self, weights: MatRef<'_, f32>, bias: &[f64]) -> (Mat<f32>, Aims) {
+        let aims = self.aims(weights, bias);
+        let mut cross = Mat::<f32>::zeros(weights.nrows(), weights.ncols());
+        matmul(cross.as_mut(), Accum::Replace, self.inputs.transpose(), aims.numbers.as_ref(), 1.0, Par::Seq);
+        (cross, aims)
+    }
+
+    fn aims(&self, weights: MatRef<'_, f32>, bias: &[f64]) -> Aims {
         let (rows, outputs) = (self.targets.nrows(), self.targets.ncols());
         let mut predicted = Mat::<f32>::zeros(rows, outputs);
         matmul(predicted.as_mut(), Accum::Replace, self.inputs.as_ref(), weights, 1.0, Par::Seq);
@@ -165,7 +214,7 @@ impl Part {
             let shift = bias.get(j).copied().unwrap_or(0.0) as f32;
             for i in 0..rows {
                 let (found, target) = (predicted[(i, j)] + shift, self.targets[(i, j)]);
-                let aim = match self.sides.get(i * outputs + j) {
+                let aim = match self.sides.get(j * rows + i) {
                     Some(Side::Below) => found.min(target),
                     Some(Side::Above) => found.max(target),
                     _ => target,
@@ -175,9 +224,7 @@ impl Part {
                 predicted[(i, j)] = aim;
             }
         }
-        let mut cross = Mat::<f32>::zeros(weights.nrows(), outputs);
-        matmul(cross.as_mut(), Accum::Replace, self.inputs.transpose(), predicted.as_ref(), 1.0, Par::Seq);
-        (cross, sums, error)
+        Aims { numbers: predicted, sums, error }
     }
 }
 
