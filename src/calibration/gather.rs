@@ -119,14 +119,15 @@ impl<'a> Gathering<'a> {
     fn check_order(&mut self, batch: &Batch, values: &[Value]) -> Result<()> {
         let size = batch.samples.len().saturating_add(batch.filler);
         let is_apart = |what: &What| matches!(what, What::Features | What::Maps);
-        if self.is_ordered || size < 2 || !self.reductions.results.iter().any(|(_, what)| is_apart(what)) {
+        if self.is_ordered || size < 2 || !self.reductions.results.iter().any(|reduced| is_apart(&reduced.what)) {
             return Ok(());
         }
         let order: Vec<usize> = (1..size).chain([0]).collect();
         let feeds = reordered(&batch.feeds, &order)?;
         let others = self.session(&feeds)?.run(&feeds)?;
-        for (((index, what), value), other) in self.reductions.results.iter().zip(values).zip(&others) {
+        for Reduced { tap: index, what, value } in &self.reductions.results {
             if is_apart(what)
+                && let (Some(value), Some(other)) = (values.get(*value), others.get(*value))
                 && value.shape().first() == Some(&size)
                 && !is_near(&value.select(0, &order)?.to_f64(), &other.to_f64())
                 && let Some(tap) = self.taps.taps.get(*index)

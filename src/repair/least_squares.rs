@@ -24,7 +24,7 @@ use crate::{Error, Result};
 const ROWS_PER_INPUT: usize = 8;
 
 /// And at least so many altogether.
-const LEAST_ROWS: usize = 32768;
+const LEAST_ROWS: usize = 16384;
 
 /// So many positions are read by one thread.
 const ROWS_AT_ONCE: usize = 64;
