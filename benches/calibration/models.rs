@@ -26,6 +26,9 @@ pub(crate) fn engines(only: &str) -> Outcome<Vec<Box<dyn Engine>>> {
         None => println!("skipped: ONNX Runtime, because ORT_DYLIB_PATH does not name its library"),
     }
     engines.retain(|engine| engine.name().contains(only));
+    if engines.is_empty() {
+        return Err(format!("no engine is called `{only}`").into());
+    }
     Ok(engines)
 }
 

@@ -28,7 +28,8 @@ impl Verdict {
     pub(crate) fn of(what: &str, ratios: Vec<f64>, limit: f64) -> Self {
         let verdict = Self { ratio: median(ratios), limit };
         let word = if verdict.holds() { "PASS" } else { "FAIL" };
-        println!("{word}  {:6.2}  limit {limit:<5.2}  {what}", verdict.ratio);
+        let limit = if limit.is_finite() { format!("limit {limit:<5.2}") } else { "no limit   ".to_owned() };
+        println!("{word}  {:6.2}  {limit}  {what}", verdict.ratio);
         verdict
     }
 

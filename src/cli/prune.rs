@@ -244,6 +244,10 @@ fn criterion<'a>(arguments: &'a PruneArguments, analysis: &Analysis, console: &C
         None if arguments.plan.is_some() || own.calibration.is_none() || own.statistics.is_some() => usual,
         None => {
             let bytes = analysis.bytes_of_products();
+            // A model whose channels can be measured nowhere can still be pruned.
+            if bytes == 0 {
+                return usual;
+            }
             if bytes <= own.bytes() / 4 {
                 return score::DEFAULT_WITH_SAMPLES;
             }

@@ -5,6 +5,7 @@
 //! alone; then all samples fit with the ridge that was chosen. Invariant: the ridge is never below the one asked for.
 
 use faer::Mat;
+use rayon::prelude::*;
 
 use super::moments::{Fit, Moments};
 use super::one_sided::Rows;
@@ -49,12 +50,13 @@ impl Evidence {
             let refined = self.one_sided.refine(&fit, None, &all.system(old, lambda, with_bias)?);
             return Some(refined.unwrap_or(fit));
         }
-        let ridges = FACTORS.iter().map(|factor| factor * lambda).chain([f64::INFINITY]);
-        let judged = ridges.filter_map(|ridge| {
-            let fit = self.fitted.solve(old, ridge, with_bias)?;
-            Some((self.judging.error(&fit.weights, &fit.bias)?, ridge, fit))
-        });
-        let (_, ridge, linear) = judged.min_by(|a, b| a.0.total_cmp(&b.0))?;
+        let ridges: Vec<f64> = FACTORS.iter().map(|factor| factor * lambda).chain([f64::INFINITY]).collect();
+        let judge = |ridge: &f64| {
+            let fit = self.fitted.solve(old, *ridge, with_bias)?;
+            Some((self.judging.error(&fit.weights, &fit.bias)?, *ridge, fit))
+        };
+        let judged: Vec<_> = ridges.par_iter().map(judge).collect();
+        let (_, ridge, linear) = judged.into_iter().flatten().min_by(|a, b| a.0.total_cmp(&b.0))?;
         let system = all.system(old, ridge, with_bias)?;
         let refined = if self.one_sided.is_empty() {
             None

@@ -36,8 +36,8 @@ pub(super) struct Rows(Vec<Part>);
 #[derive(Clone, Debug)]
 struct Part {
     judging: bool,
-    /// Rows x inputs.
-    inputs: Mat<f32>,
+    /// Rows x inputs, row-major.
+    inputs: Vec<f32>,
     /// Rows x outputs: the target, or the border where it lies beyond.
     targets: Mat<f32>,
     /// Outputs x rows, in the order of a column-major matrix: on which side of the border everything does.
@@ -91,7 +91,7 @@ impl Rows {
         let matrix = |numbers: &[f64], width: usize| Mat::from_fn(rows, width, |i, j| numbers[i * width + j] as f32);
         self.0.push(Part {
             judging,
-            inputs: matrix(inputs, widths.0),
+            inputs: inputs.iter().take(rows * widths.0).map(|x| *x as f32).collect(),
             targets: matrix(seen, widths.1),
             sides: (0..widths.1)
                 .flat_map(|j| (0..rows).map(move |i| i * widths.1 + j))
@@ -197,17 +197,22 @@ struct Aims {
 }
 
 impl Part {
+    fn inputs(&self) -> MatRef<'_, f32> {
+        let rows = self.targets.nrows();
+        MatRef::from_row_major_slice(&self.inputs, rows, self.inputs.len() / rows.max(1))
+    }
+
     fn moved(&self, weights: MatRef<'_, f32>, bias: &[f64]) -> (Mat<f32>, Aims) {
         let aims = self.aims(weights, bias);
         let mut cross = Mat::<f32>::zeros(weights.nrows(), weights.ncols());
-        matmul(cross.as_mut(), Accum::Replace, self.inputs.transpose(), aims.numbers.as_ref(), 1.0, Par::Seq);
+        matmul(cross.as_mut(), Accum::Replace, self.inputs().transpose(), aims.numbers.as_ref(), 1.0, Par::Seq);
         (cross, aims)
     }
 
     fn aims(&self, weights: MatRef<'_, f32>, bias: &[f64]) -> Aims {
         let (rows, outputs) = (self.targets.nrows(), self.targets.ncols());
         let mut predicted = Mat::<f32>::zeros(rows, outputs);
-        matmul(predicted.as_mut(), Accum::Replace, self.inputs.as_ref(), weights, 1.0, Par::Seq);
+        matmul(predicted.as_mut(), Accum::Replace, self.inputs(), weights, 1.0, Par::Seq);
         let mut sums = vec![0.0; outputs];
         let mut error = 0.0;
         for (j, sum) in sums.iter_mut().enumerate() {

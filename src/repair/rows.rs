@@ -65,6 +65,13 @@ impl Channels {
         self.outer * self.inner
     }
 
+    /// The numbers of these channels at one position.
+    pub(super) fn some<'v>(self, data: &'v [f32], row: usize, kept: &'v [u32]) -> impl Iterator<Item = f32> + 'v {
+        let inner = self.inner.max(1);
+        let start = row / inner * self.channels * inner + row % inner;
+        kept.iter().map(move |c| data.get(start + *c as usize * inner).copied().unwrap_or(0.0))
+    }
+
     /// The numbers of all channels at one position.
     pub(super) fn row<'v>(self, data: &'v [f32], row: usize) -> impl Iterator<Item = f64> + 'v {
         let inner = self.inner.max(1);

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use faer::MatRef;
+use rayon::prelude::*;
 
 use super::constants::Constants;
 use super::frontier::{BatchFacts, Frontier, Later};
@@ -14,7 +15,7 @@ use super::rows::{Channels, Gather, Numbers, choose, output_axis};
 use super::wiring::Wiring;
 use crate::calibration::Batches;
 use crate::engine::{Engine, Value};
-use crate::kept::{Kept, KeptAxes};
+use crate::kept::{Indices, Kept, KeptAxes};
 use crate::ops::linear::Geometry;
 use crate::proto::onnx::ModelProto;
 use crate::{Error, Result};
@@ -56,17 +57,15 @@ pub(super) fn targets(dense: &Dense<'_>, contractions: &[Contraction], rows: &[u
     let names: Vec<String> = names.into_iter().collect();
     let mut frontier = Frontier::once(dense.engine, dense.batches, dense.memory / 4);
     frontier.run(dense.model, dense.wiring, &names, &Later::default(), &mut |batch, values| {
-        for ((contraction, rows), found) in contractions.iter().zip(rows).zip(&mut found) {
-            let Some(value) = names.iter().position(|n| *n == contraction.aim).and_then(|i| values.get(i)) else {
-                continue;
-            };
-            if let Ok(list) = found {
+        contractions.par_iter().zip(rows).zip(&mut found).for_each(|((contraction, rows), found)| {
+            let value = names.iter().position(|n| *n == contraction.aim).and_then(|i| values.get(i));
+            if let (Some(value), Ok(list)) = (value, found.as_mut()) {
                 match target(dense, contraction, value, batch, *rows) {
                     Ok(target) => list.push(target),
                     Err(error) => *found = Err(error.to_string()),
                 }
             }
-        }
+        });
         Ok(())
     })?;
     Ok(found)
@@ -81,22 +80,35 @@ pub(super) fn target(
     rows: usize,
 ) -> Result<Target> {
     let recurrent = matches!(contraction.linear.geometry, Geometry::Recurrent { .. });
-    let kept = match dense.kept.activations.get(&contraction.aim).filter(|_| !recurrent) {
-        Some(axes) => Cow::Owned(select(value, axes)?),
+    let rank = value.shape().len();
+    let axis = if recurrent { rank.saturating_sub(1) } else { output_axis(&contraction.linear, rank)? };
+    // Channels are picked row by row, for a copy of the whole value costs more than all the rest; other axes are rare.
+    let restricted = dense.kept.activations.get(&contraction.aim).filter(|_| !recurrent);
+    let channels = restricted.and_then(|axes| axes.get(axis)).and_then(Option::as_ref);
+    let others: Option<KeptAxes> = restricted.map(|axes| {
+        let other = |(place, kept): (usize, &Option<Indices>)| kept.clone().filter(|_| place != axis);
+        axes.iter().enumerate().map(other).collect()
+    });
+    let value = match others.filter(|axes| axes.iter().any(Option::is_some)) {
+        Some(axes) => Cow::Owned(select(value, &axes)?),
         None => Cow::Borrowed(value),
     };
-    let value = Numbers::of(&kept)?;
-    let rank = value.shape.len();
-    let axis = if recurrent { rank.saturating_sub(1) } else { output_axis(&contraction.linear, rank)? };
+    let value = Numbers::of(&value)?;
     let view = Channels::along(&value.shape, axis)?;
     let rows = choose(view.rows(), rows, batch, dense.seed ^ contraction.node as u64);
-    let data = rows.iter().flat_map(|row| view.row(&value.data, *row));
-    let numbers = if recurrent {
-        inside(dense, contraction, &data.collect::<Vec<f64>>(), view.channels)?
-    } else {
-        data.map(|x| x as f32).collect()
+    let numbers = match (recurrent, channels) {
+        (true, _) => {
+            let data: Vec<f64> = rows.iter().flat_map(|row| view.row(&value.data, *row)).collect();
+            inside(dense, contraction, &data, view.channels)?
+        }
+        (false, None) => rows.iter().flat_map(|row| view.row(&value.data, *row)).map(|x| x as f32).collect(),
+        (false, Some(kept)) => rows.iter().flat_map(|row| view.some(&value.data, *row, kept)).collect(),
     };
-    Ok(Target { shape: value.shape, rows, numbers })
+    let mut shape = value.shape;
+    if let (Some(kept), Some(extent)) = (channels, shape.get_mut(axis)) {
+        *extent = kept.len();
+    }
+    Ok(Target { shape, rows, numbers })
 }
 
 /// What these rows of so many inputs add to the sums inside the cells of a recurrence: data times dense weights, kept
