@@ -69,7 +69,7 @@ pub(super) fn run(arguments: &GradientArguments) -> Result<()> {
 
 /// What there is a gradient of, what stops and where.
 fn page(backward: &Backward) -> String {
-    let mut page = format!("{} gradients\n", backward.gradients.len());
+    let mut page = format!("gradients: {}\n", backward.gradients.len());
     for stop in &backward.stopped {
         page += &format!("stopped at {} `{}`: {}\n", stop.operator, stop.node, stop.reason);
     }

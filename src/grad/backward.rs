@@ -209,16 +209,27 @@ impl Walk<'_> {
         };
         match outcome {
             Ok(found) => {
-                let slots = node.input.iter().zip(found);
-                slots.for_each(|(input, gradient)| gradient.into_iter().for_each(|g| self.add(input, g)));
+                for (slot, input) in node.input.iter().enumerate().filter(|(slot, _)| step.needs(*slot)) {
+                    match found.get(slot).and_then(Option::as_ref) {
+                        Some(gradient) => self.add(input, gradient.clone()),
+                        None => {
+                            self.stop(node, format!("input {slot} has no formula"));
+                            self.behind.insert(input.clone());
+                        }
+                    }
+                }
             }
             Err(reason) => {
-                let name = if node.name().is_empty() { node.output.first() } else { node.name.as_ref() };
-                let (node, operator) = (name.cloned().unwrap_or_default(), node.op_type().to_owned());
-                self.stopped.push(Stop { node, operator, reason });
+                self.stop(node, reason);
                 self.behind.extend(inner);
             }
         }
+    }
+
+    fn stop(&mut self, node: &NodeProto, reason: String) {
+        let name = if node.name().is_empty() { node.output.first() } else { node.name.as_ref() };
+        let (node, operator) = (name.cloned().unwrap_or_default(), node.op_type().to_owned());
+        self.stopped.push(Stop { node, operator, reason });
     }
 
     fn finish(

@@ -17,5 +17,5 @@ pub use backward::{Backward, Stop, backward};
 pub use facts::{Fact, Facts, measure};
 pub use table::{GRADIENTS, Row};
 
-/// The gradients of a node's inputs, by slot; `None` for what needs none. The error is the reason why there are none.
+/// The gradients of a node's inputs, by slot; `None` for what needs none or has no formula. The error is the reason why there are none.
 type Gradients = std::result::Result<Vec<Option<String>>, String>;

@@ -41,17 +41,8 @@ impl<'a> Step<'a> {
         self.needs.get(slot).copied().unwrap_or(false)
     }
 
-    /// Refuses gradients of inputs from `slot` on, where only those before have formulas.
-    pub(super) fn only_below(&self, slot: usize) -> Result<(), String> {
-        match self.needs.iter().skip(slot).any(|needs| *needs) {
-            true => Err(format!("only the first {slot} inputs have gradients")),
-            false => Ok(()),
-        }
-    }
-
     /// The gradient of the first input, and of nothing else.
     pub(super) fn first(&self, gradient: String) -> Gradients {
-        self.only_below(1)?;
         Ok(vec![Some(gradient)])
     }
 
