@@ -8,6 +8,7 @@ pub mod engine;
 pub mod error;
 pub mod fidelity;
 pub mod functions;
+pub mod grad;
 pub mod graph;
 pub mod groups;
 pub mod kept;

@@ -296,3 +296,20 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         .unwrap();
     assert_eq!((program.status.code(), program.stderr.as_slice()), (Some(0), &b""[..]));
 }
+
+#[test]
+fn a_backward_model_is_written() {
+    let folder = Folder::with_model();
+    let page = folder.succeed(&["gradient", "model.onnx", "back.onnx", "--engine", "tract"]);
+    assert_eq!(page, "gradients: 7\n");
+    let graph = folder.read("back.onnx").graph.unwrap();
+    let inputs: Vec<&str> = graph.input.iter().map(|i| i.name()).collect();
+    assert_eq!(inputs, ["x", "gradient/a", "gradient/b"]);
+    assert!(graph.output.iter().any(|o| o.name() == "gradient_of/trunk_bias"));
+    let words =
+        ["gradient", "model.onnx", "back.onnx", "--of", "b", "--with-respect-to", "x", "--with-respect-to", "a1"];
+    let page = folder.succeed(&words);
+    assert_eq!(page, "gradients: 1\nnot connected, no gradient: a1\n");
+    assert!(folder.fail(2, &["gradient", "model.onnx", "model.onnx"]).contains("the same file as an input"));
+    assert!(folder.fail(2, &["gradient", "model.onnx", "b.onnx", "--of", "c"]).contains("no such output"));
+}

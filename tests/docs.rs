@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use onnx_mtprune::grad::GRADIENTS;
 use onnx_mtprune::ops::RULES;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::score::CRITERIA;
@@ -66,6 +67,24 @@ fn operators_are_listed() {
     }
     page += &format!("\n{} operators.\n", RULES.len());
     check("docs/operators.md", &page, str::to_owned);
+}
+
+#[test]
+fn gradients_are_listed() {
+    let mut page = String::from(
+        "# Gradients\n\n\
+         Generated from the table `GRADIENTS` in [src/grad/table.rs](../src/grad/table.rs) by `make update`; do not edit.\n\n\
+         The operators that `onnx-mtprune gradient` differentiates, in operator set 11 or later. At any other operator, and\n\
+         in any other form, gradients stop: what lies behind gets none, not even a part of one, and the command says where\n\
+         and why.\n\n\
+         | operator | what is covered |\n|---|---|\n",
+    );
+    for row in GRADIENTS {
+        let domain = if row.domain.is_empty() { String::new() } else { format!("{}.", row.domain) };
+        page += &format!("| {domain}{} | {} |\n", row.op_type, row.note);
+    }
+    page += &format!("\n{} operators.\n", GRADIENTS.len());
+    check("docs/gradients.md", &page, str::to_owned);
 }
 
 #[test]

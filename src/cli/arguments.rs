@@ -8,6 +8,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use onnx_mtprune::allocate::Choice;
 
 use super::calibrate::{CalibrateArguments, MergeArguments};
+use super::gradient::GradientArguments;
 use super::runtime::EngineArguments;
 use super::values::{self, InputShape, TaskOutputs};
 
@@ -73,6 +74,8 @@ pub(crate) enum Command {
     Calibrate(CalibrateArguments),
     /// Put together what several runs of `calibrate` have measured
     Merge(MergeArguments),
+    /// Write the backward pass of a model as a model: gradients of its outputs with respect to weights or values
+    Gradient(GradientArguments),
 }
 
 /// Pruning, the command without a name.

@@ -9,6 +9,7 @@ mod calibration;
 mod console;
 mod engines;
 mod files;
+mod gradient;
 mod inspect;
 mod panics;
 mod prune;
@@ -45,6 +46,7 @@ fn dispatch(arguments: Arguments) -> Result<()> {
         (Some(Command::Engines(arguments)), _) => engines::run(&arguments),
         (Some(Command::Calibrate(arguments)), _) => calibrate::run(&arguments),
         (Some(Command::Merge(arguments)), _) => calibrate::merge(&arguments),
+        (Some(Command::Gradient(arguments)), _) => gradient::run(&arguments),
         (None, Some(arguments)) => prune::run(&arguments, Console::new(arguments.quiet, arguments.verbose)),
         // The parser asks for a model before it gets here.
         (None, None) => Console::new(false, false).print(&Arguments::command().render_help().to_string()),

@@ -19,6 +19,11 @@ pub(crate) fn ints(name: &str, values: &[usize]) -> AttributeProto {
     AttributeProto { ints: signed(values), ..attribute(name, AttributeType::Ints) }
 }
 
+/// An attribute that holds a text.
+pub(crate) fn text(name: &str, value: &str) -> AttributeProto {
+    AttributeProto { s: Some(value.as_bytes().to_vec()), ..attribute(name, AttributeType::String) }
+}
+
 /// An attribute without a value.
 pub(crate) fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
     AttributeProto { name: Some(name.to_owned()), r#type: Some(kind as i32), ..Default::default() }
@@ -94,7 +99,8 @@ impl Nodes {
         self.constant(DataType::Int64, &[values.len()], values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
-    fn fresh(&mut self) -> String {
+    /// A new name.
+    pub(crate) fn fresh(&mut self) -> String {
         loop {
             let name = format!("{}/{}", self.prefix, self.next);
             self.next += 1;

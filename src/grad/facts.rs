@@ -1,0 +1,79 @@
+//! Facts: the element type and the shape of every value, found by running the model once.
+//!
+//! Invariants: an open batch axis gets the extent 2 where the model runs with it, so that it is not mistaken for an axis
+//! along which something is broadcast; ranks and all extents but that of the batch hold for every run of these shapes.
+
+use std::collections::BTreeMap;
+
+use crate::engine::inputs::{declared_inputs, input_shapes};
+use crate::engine::samples::random_feeds;
+use crate::engine::{ElementType, Engine, InputFact, run_once};
+use crate::proto::onnx::ModelProto;
+use crate::{Error, Result};
+
+/// What is known of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// Element type.
+    pub element: ElementType,
+    /// Extents, all concrete.
+    pub shape: Vec<usize>,
+}
+
+impl Fact {
+    /// True for the types that gradients are computed in.
+    pub fn is_float(&self) -> bool {
+        matches!(self.element, ElementType::Float | ElementType::Double | ElementType::Float16)
+    }
+}
+
+/// Facts by the name of the value.
+pub type Facts = BTreeMap<String, Fact>;
+
+/// Runs `model`, whose local functions must be written out, on random numbers and notes the type and shape of every
+/// value of its main graph. `shapes` gives the shapes of inputs that the file leaves open.
+///
+/// # Errors
+/// When the engine cannot run the model with any of the shapes that were tried.
+pub fn measure(model: &ModelProto, shapes: &BTreeMap<String, Vec<usize>>, engine: &dyn Engine) -> Result<Facts> {
+    let graph = model.graph.as_ref().ok_or_else(|| Error::input("the model has no graph"))?;
+    let outputs = graph.node.iter().flat_map(|node| &node.output).filter(|name| !name.is_empty());
+    let wanted: Vec<String> = outputs.cloned().collect();
+    let mut failure = None;
+    for inputs in attempts(model, shapes)? {
+        let feeds = random_feeds(&inputs, 0)?;
+        match run_once(engine, model, &feeds, &wanted) {
+            Ok(values) => {
+                let fact = |element, shape: &[usize]| Fact { element, shape: shape.to_vec() };
+                let mut facts: Facts =
+                    inputs.iter().map(|input| (input.name.clone(), fact(input.element, &input.shape))).collect();
+                for tensor in &graph.initializer {
+                    let Ok(element) = ElementType::try_from(tensor.data_type()) else { continue };
+                    let shape = tensor.dims.iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect();
+                    facts.insert(tensor.name().to_owned(), Fact { element, shape });
+                }
+                let computed = wanted.iter().zip(&values);
+                facts.extend(computed.map(|(name, value)| (name.clone(), fact(value.element(), value.shape()))));
+                return Ok(facts);
+            }
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| Error::engine("the model was not run")))
+}
+
+/// Shapes to try: first with an open batch axis of 2, then as every other stage does.
+fn attempts(model: &ModelProto, shapes: &BTreeMap<String, Vec<usize>>) -> Result<Vec<Vec<InputFact>>> {
+    let declared = declared_inputs(model)?;
+    let candidates = input_shapes(model, shapes)?;
+    let mut doubled = candidates.clone();
+    for (input, declaration) in doubled.iter_mut().flat_map(|inputs| inputs.iter_mut().zip(&declared)) {
+        let first = declaration.shape.as_ref().and_then(|s| s.first());
+        let is_open = first.is_some_and(|d| d.extent().is_none()) && !shapes.contains_key(&input.name);
+        if let Some(extent) = input.shape.first_mut().filter(|_| is_open) {
+            *extent = 2;
+        }
+    }
+    doubled.extend(candidates);
+    Ok(doubled)
+}

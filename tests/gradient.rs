@@ -1,0 +1,241 @@
+//! Gradients: every rule against central finite differences, on the cases of fixtures/gradient.
+//!
+//! Weights with random values become inputs, so that one session serves all differences. Where the built-in engine
+//! cannot run a case, ONNX Runtime does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use ndarray::{ArrayD, IxDyn};
+use onnx_mtprune::Result;
+use onnx_mtprune::engine::{Engine, Feeds, Tract, Value, facts_of};
+use onnx_mtprune::grad::{Backward, GRADIENTS, backward, measure};
+use onnx_mtprune::proto::onnx::tensor_shape_proto::{Dimension, dimension};
+use onnx_mtprune::proto::onnx::{
+    ModelProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, tensor_proto::DataType, type_proto,
+};
+use onnx_mtprune::proto::tensor::to_f32;
+use onnx_mtprune::text;
+
+/// How far a difference may be off, relative to the largest of its tensor. Single precision allows no more.
+const TOLERANCE: f64 = 1e-2;
+/// The smaller step is for what has a kink within the larger; a gradient must agree with one of them.
+const STEPS: [f32; 2] = [1e-2, 1e-3];
+
+fn input(tensor: &TensorProto) -> ValueInfoProto {
+    let dim = |d: &i64| Dimension { value: Some(dimension::Value::DimValue(*d)), ..Default::default() };
+    let shape = Some(TensorShapeProto { dim: tensor.dims.iter().map(dim).collect() });
+    let value = type_proto::Value::TensorType(type_proto::Tensor { elem_type: tensor.data_type, shape });
+    ValueInfoProto {
+        name: tensor.name.clone(),
+        r#type: Some(TypeProto { value: Some(value), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// The model of a case with its random weights as inputs, and numbers for all of them.
+fn case(text: &str) -> (ModelProto, Feeds) {
+    let mut model = text::parse(text).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    let is_random = |t: &TensorProto| t.raw_data.is_some() && t.data_type() == DataType::Float as i32;
+    let (random, constant): (Vec<_>, Vec<_>) = std::mem::take(&mut graph.initializer).into_iter().partition(is_random);
+    graph.initializer = constant;
+    let mut feeds = Feeds::new();
+    for info in &graph.input {
+        let Some(type_proto::Value::TensorType(tensor)) = &info.r#type.as_ref().unwrap().value else {
+            panic!("{info:?}")
+        };
+        let extent = |d: &Dimension| match d.value {
+            Some(dimension::Value::DimValue(n)) => usize::try_from(n).unwrap(),
+            // Another batch than the one that shapes were measured with.
+            _ => 3,
+        };
+        let shape: Vec<usize> = tensor.shape.as_ref().unwrap().dim.iter().map(extent).collect();
+        let count = shape.iter().product::<usize>();
+        feeds.push((
+            info.name().to_owned(),
+            match tensor.elem_type() {
+                1 => numbers(info.name(), &shape),
+                7 => ArrayD::from_shape_vec(IxDyn(&shape), (0..count as i64).map(|i| i % 3).collect()).unwrap().into(),
+                _ => ArrayD::from_shape_vec(IxDyn(&shape), (0..count).map(|i| i % 3 == 0).collect()).unwrap().into(),
+            },
+        ));
+    }
+    for tensor in &random {
+        let shape: Vec<usize> = tensor.dims.iter().map(|d| usize::try_from(*d).unwrap()).collect();
+        let array = ArrayD::from_shape_vec(IxDyn(&shape), to_f32(tensor).unwrap()).unwrap();
+        feeds.push((tensor.name().to_owned(), array.into()));
+        graph.input.push(input(tensor));
+    }
+    (model, feeds)
+}
+
+/// Repeatable numbers of a shape, as the text form makes them: 0.1 to 1.1 in magnitude.
+fn numbers(name: &str, shape: &[usize]) -> Value {
+    let dims: Vec<String> = shape.iter().map(ToString::to_string).collect();
+    let model = text::parse(&format!("y = Identity({name}[{}])\nout y", dims.join(","))).unwrap();
+    let data = to_f32(&model.graph.unwrap().initializer[0]).unwrap();
+    ArrayD::from_shape_vec(IxDyn(shape), data).unwrap().into()
+}
+
+fn single(value: &Value) -> ArrayD<f32> {
+    let Value::F32(array) = value else { panic!("{value:?}") };
+    array.clone()
+}
+
+/// What the gradients of a case are worth, one line for each.
+fn judged(model: &ModelProto, feeds: &Feeds, engine: &dyn Engine) -> Result<String> {
+    let facts = measure(model, &BTreeMap::new(), engine)?;
+    let outputs: Vec<String> = model.graph.as_ref().unwrap().output.iter().map(|o| o.name().to_owned()).collect();
+    let is_float = |value: &Value| matches!(value, Value::F32(_));
+    let wanted: Vec<String> = feeds.iter().filter(|(_, v)| is_float(v)).map(|(name, _)| name.clone()).collect();
+    let Backward { model: gradients, gradients: names, stopped, behind, unconnected } =
+        backward(model, &facts, &outputs, &wanted)?;
+    let mut page = String::new();
+    for stop in &stopped {
+        page += &format!("stopped at {} {}: {}\n", stop.operator, stop.node, stop.reason);
+    }
+    behind.iter().for_each(|name| page += &format!("{name}: behind a stop\n"));
+    unconnected.iter().for_each(|name| page += &format!("{name}: not connected\n"));
+    if names.is_empty() {
+        return Ok(page);
+    }
+    let forward = engine.open(model, &facts_of(feeds), &outputs)?;
+    let cotangents: Feeds = outputs
+        .iter()
+        .zip(forward.run(feeds)?)
+        .map(|(name, value)| (format!("gradient/{name}"), numbers(&format!("of_{name}"), value.shape())))
+        .collect();
+    let loss = |feeds: &Feeds| -> Result<f64> {
+        let products =
+            forward.run(feeds)?.into_iter().zip(&cotangents).map(|(value, (_, weight))| {
+                value.to_f64().iter().zip(weight.to_f64()).map(|(a, b)| a * b).sum::<f64>()
+            });
+        Ok(products.sum())
+    };
+    let all: Feeds = feeds.iter().chain(&cotangents).cloned().collect();
+    let results: Vec<String> = names.iter().map(|(_, output)| output.clone()).collect();
+    let found = engine.open(&gradients, &facts_of(&all), &results)?.run(&all)?;
+    for ((name, _), gradient) in names.iter().zip(found) {
+        let place = feeds.iter().position(|(n, _)| n == name).unwrap();
+        let value = single(&feeds[place].1);
+        assert_eq!(gradient.shape(), value.shape(), "{name}");
+        let mut differences = Vec::new();
+        for index in 0..value.len() {
+            let at = |step: f32| -> Result<f64> {
+                let mut moved = value.clone();
+                moved.as_slice_mut().unwrap()[index] += step;
+                let mut feeds = feeds.clone();
+                feeds[place].1 = moved.into();
+                loss(&feeds)
+            };
+            let [large, small] =
+                STEPS.map(|step| -> Result<f64> { Ok((at(step)? - at(-step)?) / (2.0 * f64::from(step))) });
+            differences.push([large?, small?]);
+        }
+        let largest = differences.iter().fold(1e-3f64, |m, d| m.max(d[0].abs()));
+        let distance = |(g, d): (f64, &[f64; 2])| (g - d[0]).abs().min((g - d[1]).abs()) / largest;
+        let off = gradient.to_f64().into_iter().zip(&differences).map(distance).fold(0.0, f64::max);
+        let is_right = gradient.to_f64().iter().all(|g| g.is_finite()) && off <= TOLERANCE;
+        page += &match is_right {
+            true => format!("{name}: agrees\n"),
+            false => format!("{name}: OFF by {off:.3}: {:?} and not {differences:.3?}\n", gradient.to_f64()),
+        };
+    }
+    Ok(page)
+}
+
+#[test]
+fn rules_agree_with_finite_differences() {
+    let runtime = common::runtimes::runtime();
+    let wrong = RefCell::new(Vec::new());
+    common::fixtures::check("fixtures/gradient", |text| {
+        let (model, feeds) = case(text);
+        let page = match (judged(&model, &feeds, &Tract), &runtime) {
+            (Ok(page), _) => page,
+            (Err(_), Some(runtime)) => judged(&model, &feeds, runtime).unwrap_or_else(|e| format!("OFF: {e:?}")),
+            (Err(error), None) => {
+                common::skipped(&format!("{error} in {text}"));
+                return expected(text);
+            }
+        };
+        if page.contains("OFF") {
+            wrong.borrow_mut().push(format!("{text}\n{page}"));
+        }
+        page
+    });
+    assert!(wrong.borrow().is_empty(), "{}", wrong.borrow().join("\n"));
+}
+
+/// The expectation of a case that cannot be run here.
+fn expected(model: &str) -> String {
+    let texts = cases();
+    let case = texts.iter().find(|(text, _)| text == model).unwrap();
+    case.1.clone()
+}
+
+fn cases() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/gradient");
+    let texts = fs::read_dir(folder).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+    let split = |text: String| -> Vec<(String, String)> {
+        let halves = |case: &str| {
+            let (model, expected) = case.split_once("\n---\n").unwrap_or((case, ""));
+            (model.to_owned(), expected.to_owned())
+        };
+        text.split("\n===\n").map(halves).collect()
+    };
+    texts.flat_map(split).collect()
+}
+
+/// Every rule is tested in at least three settings.
+#[test]
+fn every_rule_has_cases() {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for (text, expected) in cases().iter().filter(|(_, expected)| expected.contains("agrees")) {
+        let graph = text::parse(text).unwrap().graph.unwrap();
+        let operators: BTreeSet<&str> = graph.node.iter().map(|n| n.op_type()).collect();
+        let stops = |operator: &str| expected.contains(&format!("stopped at {operator} "));
+        operators.into_iter().filter(|o| !stops(o)).for_each(|o| *counts.entry(o.to_owned()).or_default() += 1);
+    }
+    let few: Vec<&str> =
+        GRADIENTS.iter().map(|row| row.op_type).filter(|o| counts.get(*o).is_none_or(|n| *n < 3)).collect();
+    assert!(few.is_empty(), "fewer than three cases: {few:?}");
+}
+
+#[test]
+fn the_table_is_in_order() {
+    for pair in GRADIENTS.windows(2) {
+        let [before, after] = [&pair[0], &pair[1]].map(|row| (row.domain, row.op_type));
+        assert!(before < after, "{before:?} and {after:?} are out of order");
+    }
+}
+
+#[test]
+fn what_lies_behind_a_stop_gets_no_part_of_a_gradient() {
+    let model = text::parse(
+        "in x [2,3]
+         a = Relu(x)
+         c = Floor(a)
+         y = Add(a, c)
+         z = Mul(y, w[3])
+         b = Neg(m[2])
+         out z, b",
+    )
+    .unwrap();
+    let facts = measure(&model, &BTreeMap::new(), &Tract).unwrap();
+    let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+    let found = backward(&model, &facts, &names(&["z"]), &names(&["x", "w", "y", "m"])).unwrap();
+    let stops: Vec<(&str, &str)> = found.stopped.iter().map(|s| (s.operator.as_str(), s.reason.as_str())).collect();
+    assert_eq!(stops, [("Floor", "no rule")]);
+    assert_eq!((found.behind, found.unconnected), (names(&["x"]), names(&["m"])));
+    let gradients: Vec<&str> = found.gradients.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(gradients, ["w", "y"]);
+    for (outputs, wanted) in [(&["none"][..], &["x"][..]), (&["z"], &["none"]), (&["a"], &["x"])] {
+        assert!(backward(&model, &facts, &names(outputs), &names(wanted)).is_err());
+    }
+}
