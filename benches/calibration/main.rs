@@ -28,17 +28,7 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 const PARTS: [&str; 3] = ["statistics", "repair", "memory"];
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(verdicts) if verdicts.iter().all(Verdict::holds) => ExitCode::SUCCESS,
-        Ok(verdicts) => {
-            println!("{} of {} limits exceeded", verdicts.iter().filter(|v| !v.holds()).count(), verdicts.len());
-            ExitCode::from(1)
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
+    measure::ended(run())
 }
 
 /// Runs the parts named on the command line, or else all of them.

@@ -21,17 +21,7 @@ use measure::Verdict;
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(verdicts) if verdicts.iter().all(|v| v.holds()) => ExitCode::SUCCESS,
-        Ok(verdicts) => {
-            println!("{} of {} limits exceeded", verdicts.iter().filter(|v| !v.holds()).count(), verdicts.len());
-            ExitCode::from(1)
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
+    measure::ended(run())
 }
 
 /// Runs the parts named on the command line, or else those that any machine has room for.

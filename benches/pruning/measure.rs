@@ -89,3 +89,18 @@ fn entry(status: &str, name: &str) -> Option<u64> {
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
 }
+
+/// Says how many limits were exceeded, or what could not be run, and gives the exit code for it.
+pub(crate) fn ended(verdicts: crate::Outcome<Vec<Verdict>>) -> std::process::ExitCode {
+    match verdicts {
+        Ok(verdicts) if verdicts.iter().all(Verdict::holds) => std::process::ExitCode::SUCCESS,
+        Ok(verdicts) => {
+            println!("{} of {} limits exceeded", verdicts.iter().filter(|v| !v.holds()).count(), verdicts.len());
+            std::process::ExitCode::from(1)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            std::process::ExitCode::from(2)
+        }
+    }
+}
