@@ -1,5 +1,6 @@
 //! Structured pruning of multi-task ONNX models with a dependency graph, exact by verification.
 
+pub mod aggregate;
 pub mod allocate;
 pub mod axes;
 pub mod calibration;
