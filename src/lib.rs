@@ -13,6 +13,7 @@ pub mod grad;
 pub mod graph;
 pub mod groups;
 pub mod kept;
+pub mod masks;
 pub mod ops;
 pub mod plan_file;
 pub mod proto;

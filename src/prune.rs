@@ -23,6 +23,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::aggregate::{self, AggregateConfig, Neighbour, Room, Scope, TaskScores};
 use crate::allocate::{self, AllocateConfig, Choice, Held, Plan, Rounding};
 use crate::calibration::{Batches, Gathering, Shard, Statistics, Taps, Wish};
 use crate::coupling::{self, Coupling, Rules};
@@ -57,6 +58,8 @@ pub struct PruneConfig {
     pub heads: Option<Choice>,
     /// What becomes of the dimensions inside their heads.
     pub head_dims: Option<Choice>,
+    /// How the scores of tasks are combined.
+    pub aggregation: AggregateConfig,
     /// The seed of everything random.
     pub seed: u64,
 }
@@ -72,6 +75,7 @@ impl Default for PruneConfig {
             protect: Vec::new(),
             heads: None,
             head_dims: None,
+            aggregation: AggregateConfig::default(),
             seed: 0,
         }
     }
@@ -247,17 +251,56 @@ impl<'m> Analysis<'m> {
     /// # Errors
     /// Numbers that make no sense.
     pub fn allocate(&self, scores: &[Vec<f64>], config: &PruneConfig) -> Result<Plan> {
-        let allocate = AllocateConfig {
-            ratio: config.ratio,
-            rounding: config.rounding,
-            min_channels: config.min_channels,
-            max_ratio: config.max_ratio,
-            protect: config.protect.clone(),
-            heads: config.heads,
-            head_dims: config.head_dims,
-        };
-        let plan = allocate::uniform(&self.graph, &self.coupling, &self.groups, scores, &allocate)?;
-        Ok(if self.graph.divided.is_empty() { plan } else { self.without_growth(plan) })
+        let config = allocation(config);
+        let plan = allocate::uniform(&self.graph, &self.coupling, &self.groups, scores, &config)?;
+        Ok(self.settled(plan))
+    }
+
+    /// Which channels stay, from what every task says of them and what pruned models of similar tasks keep.
+    ///
+    /// # Errors
+    /// As [`Analysis::allocate`]; an aggregation or weights that make no sense.
+    pub fn allocate_by_tasks(
+        &self,
+        scores: &TaskScores,
+        neighbours: &[Neighbour],
+        config: &PruneConfig,
+    ) -> Result<Plan> {
+        let rooms = self.rooms(config)?;
+        let combined = aggregate::combine(scores, &rooms, neighbours, &config.aggregation, config.seed)?;
+        match config.aggregation.scope {
+            Scope::Group => self.allocate(&combined, config),
+            Scope::Global => {
+                let config = allocation(config);
+                let plan = allocate::global(&self.graph, &self.coupling, &self.groups, &combined, &config)?;
+                Ok(self.settled(plan))
+            }
+        }
+    }
+
+    /// How many channels of every group the ratio leaves.
+    ///
+    /// # Errors
+    /// Numbers that make no sense.
+    pub fn rooms(&self, config: &PruneConfig) -> Result<Vec<Room>> {
+        let (plan, counts) = allocate::counts(&self.graph, &self.coupling, &self.groups, &allocation(config))?;
+        let rooms = self.groups.iter().zip(counts).enumerate().map(|(index, (group, count))| Room {
+            name: group.name.clone(),
+            extent: group.extent,
+            count,
+            open: group.lock.is_none() && !plan.held.contains_key(&index),
+        });
+        Ok(rooms.collect())
+    }
+
+    /// The same scores for every task that a group feeds, for criteria that know no tasks.
+    pub fn same_for_tasks(&self, scores: &[Vec<f64>]) -> TaskScores {
+        TaskScores::same(&self.tasks, &self.groups, scores)
+    }
+
+    /// A plan without what would make the file larger.
+    fn settled(&self, plan: Plan) -> Plan {
+        if self.graph.divided.is_empty() { plan } else { self.without_growth(plan) }
     }
 
     /// Leaves the groups of divided constants whole where their copies would take more than what is removed.
@@ -277,7 +320,11 @@ impl<'m> Analysis<'m> {
     /// # Errors
     /// As [`Analysis::score`] and [`Analysis::allocate`].
     pub fn plan(&self, config: &PruneConfig) -> Result<Plan> {
-        self.allocate(&self.score(config)?, config)
+        let scores = self.score(config)?;
+        match config.aggregation.name {
+            None => self.allocate(&scores, config),
+            Some(_) => self.allocate_by_tasks(&self.same_for_tasks(&scores), &[], config),
+        }
     }
 
     /// The smaller model, with calls of local functions where nothing inside has changed.
@@ -291,5 +338,18 @@ impl<'m> Analysis<'m> {
             rewritten.output = folded;
         }
         Ok(rewritten)
+    }
+}
+
+/// What an allocation has to know.
+fn allocation(config: &PruneConfig) -> AllocateConfig {
+    AllocateConfig {
+        ratio: config.ratio,
+        rounding: config.rounding,
+        min_channels: config.min_channels,
+        max_ratio: config.max_ratio,
+        protect: config.protect.clone(),
+        heads: config.heads,
+        head_dims: config.head_dims,
     }
 }

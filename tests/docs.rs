@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use onnx_mtprune::aggregate::AGGREGATIONS;
 use onnx_mtprune::grad::GRADIENTS;
 use onnx_mtprune::ops::RULES;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
@@ -100,6 +101,16 @@ fn criteria_are_listed() {
         page += &format!("| `{}` | {} |\n", row.name, row.note);
     }
     check("docs/criteria.md", &page, str::to_owned);
+}
+
+#[test]
+fn aggregations_are_listed() {
+    let mut table = String::from("| name | what it does | source |\n|---|---|---|\n");
+    for row in AGGREGATIONS {
+        table += &format!("| `{}` | {} | {} |\n", row.name, row.note, row.source);
+    }
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/aggregation.md")).unwrap();
+    check("docs/aggregation.md", &with_region(&page, "aggregations", &table), str::to_owned);
 }
 
 #[test]

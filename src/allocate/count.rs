@@ -33,8 +33,25 @@ pub fn kept_count(extent: usize, config: &AllocateConfig) -> usize {
         Rounding::Multiple(n) if n > 1 => nearest(wanted, n),
         _ => wanted,
     };
-    let floor = config.min_channels.max(extent - (extent as f64 * config.max_ratio + 1e-9).floor() as usize).max(1);
-    rounded.max(floor).min(extent)
+    rounded.max(floor(extent, config)).min(extent)
+}
+
+/// How many of `extent` channels stay whatever is asked for.
+fn floor(extent: usize, config: &AllocateConfig) -> usize {
+    let lost = (extent as f64 * config.max_ratio + 1e-9).floor() as usize;
+    config.min_channels.max(extent.saturating_sub(lost)).max(1).min(extent)
+}
+
+/// The counts that a group may keep, ascending, the last of them all its channels.
+pub(super) fn allowed_counts(extent: usize, config: &AllocateConfig) -> Vec<usize> {
+    let step = match config.rounding {
+        Rounding::Auto if extent >= AUTO_FROM && extent.is_multiple_of(AUTO_TO) => AUTO_TO,
+        Rounding::Multiple(n) if n > 1 && extent < n => extent,
+        Rounding::Multiple(n) => n.max(1),
+        Rounding::Auto => 1,
+    };
+    let first = floor(extent, config).div_ceil(step.max(1)) * step.max(1);
+    (first..extent).step_by(step.max(1)).chain([extent]).collect()
 }
 
 /// The nearest multiple of `n`, at least `n`; halves go up.
@@ -71,6 +88,20 @@ mod tests {
             (6, 0.5, Rounding::Multiple(8), 6),
         ] {
             assert_eq!(kept_count(extent, &config(ratio, rounding)), kept, "{extent} at {ratio}");
+        }
+    }
+
+    #[test]
+    fn what_a_ratio_leaves_is_allowed() {
+        for rounding in [Rounding::Auto, Rounding::Multiple(1), Rounding::Multiple(8)] {
+            for (extent, step) in (1..150).flat_map(|extent| (0..10).map(move |step| (extent, step))) {
+                let config = AllocateConfig { min_channels: 3, ..config(f64::from(step) / 10.0, rounding) };
+                let counts = allowed_counts(extent, &config);
+                let kept = kept_count(extent, &config);
+                // A floor that lies between multiples is kept as it is by a ratio, and rounded up between groups.
+                assert!(counts.contains(&kept) || kept == 3, "{kept} of {extent}: {counts:?}");
+                assert!(counts.windows(2).all(|pair| pair[0] < pair[1]) && counts.last() == Some(&extent));
+            }
         }
     }
 

@@ -1,10 +1,12 @@
 //! Allocation: scores and a budget become a plan, the kept indices of every group.
 //!
-//! Uniform so far: the same fraction of every prunable group goes. Invariants: a group never falls below the floor
+//! Uniform: the same fraction of every prunable group goes. Global: as many channels stay in all, wherever they are.
+//! Invariants: a group never falls below the floor
 //! (`min_channels`, `1 - max_ratio`, one channel); of nested groups one shrinks unless more are asked for; ties go to
 //! the lower index, so the plan is a function of its inputs.
 
 mod count;
+mod global;
 mod nesting;
 mod pattern;
 
@@ -18,6 +20,7 @@ use crate::ops::Part;
 use crate::{Error, Result};
 
 pub use count::{Rounding, kept_count};
+pub use global::global;
 pub use nesting::Choice;
 pub use pattern::matches;
 
@@ -80,6 +83,36 @@ impl Plan {
     }
 }
 
+/// What is known before channels are scored: a plan that says which groups are held, and how many channels of every
+/// group the ratio leaves.
+///
+/// # Errors
+/// A ratio outside [0, 1), or other numbers that make no sense.
+pub fn counts(
+    graph: &Graph,
+    coupling: &Coupling,
+    groups: &[Group],
+    config: &AllocateConfig,
+) -> Result<(Plan, Vec<usize>)> {
+    check(config)?;
+    let mut plan = Plan { kept: vec![None; groups.len()], held: BTreeMap::new() };
+    for (index, group) in groups.iter().enumerate() {
+        if group.lock.is_none()
+            && let Some(name) = protected(graph, group, &config.protect)
+        {
+            plan.held.insert(index, Held::Protected(name));
+        }
+    }
+    nesting::hold(coupling, groups, config, &mut plan);
+    let is_open = |index: usize, group: &Group| group.lock.is_none() && !plan.held.contains_key(&index);
+    let count = |(index, group): (usize, &Group)| match is_open(index, group) {
+        true => kept_count(group.extent, config),
+        false => group.extent,
+    };
+    let counts = groups.iter().enumerate().map(count).collect();
+    Ok((plan, counts))
+}
+
 /// The same fraction of every prunable group.
 ///
 /// # Errors
@@ -91,21 +124,8 @@ pub fn uniform(
     scores: &[Vec<f64>],
     config: &AllocateConfig,
 ) -> Result<Plan> {
-    check(config)?;
-    let mut plan = Plan { kept: vec![None; groups.len()], held: BTreeMap::new() };
-    for (index, group) in groups.iter().enumerate() {
-        if group.lock.is_none()
-            && let Some(name) = protected(graph, group, &config.protect)
-        {
-            plan.held.insert(index, Held::Protected(name));
-        }
-    }
-    nesting::hold(coupling, groups, config, &mut plan);
-    for (index, (group, scores)) in groups.iter().zip(scores).enumerate() {
-        if group.lock.is_some() || plan.held.contains_key(&index) {
-            continue;
-        }
-        let count = kept_count(group.extent, config);
+    let (mut plan, counts) = counts(graph, coupling, groups, config)?;
+    for (index, ((group, scores), count)) in groups.iter().zip(scores).zip(counts).enumerate() {
         if count < group.extent {
             plan.kept[index] = Some(best(scores, count));
         }

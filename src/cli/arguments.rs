@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use onnx_mtprune::allocate::Choice;
 
+use super::aggregation::AggregationArguments;
 use super::calibrate::{CalibrateArguments, MergeArguments};
 use super::gradient::GradientArguments;
 use super::runtime::EngineArguments;
@@ -49,6 +50,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     tasks: TaskArguments,
     #[command(flatten)]
+    aggregation: AggregationArguments,
+    #[command(flatten)]
     check: CheckArguments,
     #[command(flatten)]
     calibration: CalibrationArguments,
@@ -57,8 +60,8 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// The subcommand or else the arguments of pruning; neither only if the parser let nothing through.
     pub(crate) fn split(self) -> (Option<Command>, Option<PruneArguments>) {
-        let Self { command, prune, tasks, check, calibration } = self;
-        (command, prune.map(|prune| PruneArguments { tasks, check, calibration, ..prune }))
+        let Self { command, prune, tasks, aggregation, check, calibration } = self;
+        (command, prune.map(|prune| PruneArguments { tasks, aggregation, check, calibration, ..prune }))
     }
 }
 
@@ -130,6 +133,8 @@ pub(crate) struct PruneArguments {
 
     #[arg(skip)]
     pub(crate) tasks: TaskArguments,
+    #[arg(skip)]
+    pub(crate) aggregation: AggregationArguments,
     #[arg(skip)]
     pub(crate) check: CheckArguments,
     #[arg(skip)]
@@ -248,7 +253,7 @@ pub(crate) struct CheckArguments {
     pub(crate) engine: EngineArguments,
     #[command(flatten)]
     pub(crate) shapes: ShapeArguments,
-    /// The seed of everything random: inputs that are fed, the criterion `random`
+    /// The seed of everything random: inputs that are fed, the criterion `random`, votes that are drawn
     #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true, help_heading = "Verification")]
     pub(crate) seed: u64,
 }

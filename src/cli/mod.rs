@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 the pruned model is wrong, 2 everything else. An error is one line on stderr.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod aggregation;
 mod arguments;
 mod calibrate;
 mod calibration;

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use onnx_mtprune::aggregate::Scores;
 use onnx_mtprune::allocate::{Plan, Rounding};
 use onnx_mtprune::calibration::Statistics;
 use onnx_mtprune::engine::Engine;
@@ -46,13 +47,14 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let samples = Samples::open(&arguments.calibration, &file.model, &analysis.graph, &analysis.tasks, config.seed)?;
     samples.iter().flat_map(|samples| &samples.notes).for_each(|note| console.warn(note));
     let engine = samples.as_ref().map(|_| arguments.check.engine.engine(Choice::Auto)).transpose()?;
-    let plan = match &planned {
-        Some(planned) => console.stage("plan", || planned.plan(&analysis.groups))?,
+    let (plan, agreement) = match &planned {
+        Some(planned) => (console.stage("plan", || planned.plan(&analysis.groups))?, None),
         None => {
             let measuring = samples.as_ref().zip(engine.as_deref());
             let statistics = statistics(arguments, &file, &analysis, &config.criterion, measuring, &mut console)?;
             let scores = console.stage("score", || analysis.score_with(&config, statistics.as_ref()))?;
-            console.stage("allocate", || analysis.allocate(&scores, &config))?
+            let scores = Scores::Same(scores);
+            console.stage("allocate", || arguments.aggregation.plan(&analysis, scores, &config))?
         }
     };
     if config.ratio > 0.0 && plan.kept.iter().all(Option::is_none) {
@@ -88,6 +90,7 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
         written: !arguments.dry_run,
         options: Options::new(&config, arguments.plan.as_ref().map(|p| p.display().to_string()), approximate),
         verification,
+        agreement,
         calibration,
         stages: console.stages(),
     })?;
@@ -271,6 +274,7 @@ fn config(arguments: &PruneArguments) -> PruneConfig {
         protect: arguments.protect.clone(),
         heads: arguments.heads,
         head_dims: arguments.head_dims,
+        aggregation: arguments.aggregation.config(),
         seed: arguments.check.seed,
     }
 }

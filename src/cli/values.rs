@@ -1,6 +1,7 @@
 //! Values on the command line, checked before any work is done.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use onnx_mtprune::aggregate::{AGGREGATIONS, Draw, Scope};
 use onnx_mtprune::allocate::Choice;
 use onnx_mtprune::calibration::Shard;
 use onnx_mtprune::engine::Device;
@@ -39,6 +40,34 @@ pub(crate) fn positive(text: &str) -> Result<usize, String> {
 /// The names of the table of criteria.
 pub(crate) fn criteria() -> PossibleValuesParser {
     PossibleValuesParser::new(CRITERIA.iter().map(|row| PossibleValue::new(row.name).help(row.note)))
+}
+
+/// The names of the table of aggregations.
+pub(crate) fn aggregations() -> PossibleValuesParser {
+    let names = |row: &onnx_mtprune::aggregate::AggregationRow| {
+        let value = PossibleValue::new(row.name).help(row.note);
+        if row.name == "unanimous" { value.alias("disparse") } else { value }
+    };
+    PossibleValuesParser::new(AGGREGATIONS.iter().map(names))
+}
+
+/// Where channels compete.
+pub(crate) fn scopes() -> impl TypedValueParser<Value = Scope> {
+    PossibleValuesParser::new(["group", "global"])
+        .map(|text| if text == "group" { Scope::Group } else { Scope::Global })
+}
+
+/// How votes become a choice.
+pub(crate) fn draws() -> impl TypedValueParser<Value = Draw> {
+    PossibleValuesParser::new(["top", "softmax"]).map(|text| if text == "top" { Draw::Top } else { Draw::Softmax })
+}
+
+/// A task and its weight, before and behind the last `=`.
+pub(crate) fn task_weight(text: &str) -> Result<(String, f64), String> {
+    let wrong = || "write it as TASK=2.5, with a number of 0 or more".to_owned();
+    let (task, weight) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let weight = number(weight).filter(|weight| weight.is_finite() && *weight >= 0.0).ok_or_else(wrong)?;
+    if task.is_empty() { Err(wrong()) } else { Ok((task.to_owned(), weight)) }
 }
 
 /// The engines by name.

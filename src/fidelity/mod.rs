@@ -102,7 +102,7 @@ pub fn measure(
 }
 
 /// A model with the session that fits the batches so far.
-struct Runner<'a> {
+pub(crate) struct Runner<'a> {
     engine: &'a dyn Engine,
     model: &'a ModelProto,
     wanted: &'a [String],
@@ -110,12 +110,12 @@ struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    fn new(engine: &'a dyn Engine, model: &'a ModelProto, wanted: &'a [String]) -> Self {
+    pub(crate) fn new(engine: &'a dyn Engine, model: &'a ModelProto, wanted: &'a [String]) -> Self {
         Self { engine, model, wanted, open: None }
     }
 
     /// The wanted values without the places that only fill up the batch.
-    fn run(&mut self, batch: &Batch) -> Result<Vec<Value>> {
+    pub(crate) fn run(&mut self, batch: &Batch) -> Result<Vec<Value>> {
         let facts = facts_of(&batch.feeds);
         let session = match self.open.take() {
             Some((old, session)) if old == facts => session,

@@ -3,6 +3,7 @@
 //! Invariants: nothing here measures time, prints or reads files; what the caller measured is handed in. Parameters and
 //! multiply-accumulates are counted as `count` says. The sums over `parts` are the totals; `tasks` overlap.
 
+mod agreement;
 mod calibration;
 mod count;
 mod explain;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+pub use agreement::{Agreement, AgreementRow, Conflict, Watershed};
 pub use calibration::{Calibration, FidelityRow, OutputFidelityRow, RepairRow};
 pub use explain::explain;
 pub use inspection::{GroupRow, Inspection, Share};
@@ -78,6 +80,8 @@ pub struct Report {
     pub stays: Vec<Reason>,
     /// How verification of the cut ended, and that of the repair behind it.
     pub verification: Verification,
+    /// How far tasks agree on what to keep; none where they had no say.
+    pub agreement: Option<Agreement>,
     /// What real samples were used for; none where none were given.
     pub calibration: Option<Calibration>,
     /// Wall-clock time by stage, in order.
@@ -183,6 +187,8 @@ pub struct Run<'a> {
     pub options: Options,
     /// How verification ended.
     pub verification: Verification,
+    /// How far tasks agree on what to keep.
+    pub agreement: Option<Agreement>,
     /// What real samples were used for.
     pub calibration: Option<Calibration>,
     /// What the caller measured.
@@ -240,6 +246,7 @@ impl Report {
             approximated: run.rewritten.approximated.iter().cloned().collect(),
             stays: locks::reasons(analysis, &stored, Some(run.plan)),
             verification: run.verification,
+            agreement: run.agreement,
             calibration: run.calibration,
             stages: run.stages,
         })

@@ -1,7 +1,10 @@
 //! What was asked for, as a report repeats it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use crate::aggregate::{Draw, Scope};
 use crate::allocate::{Choice, Rounding};
 use crate::prune::PruneConfig;
 
@@ -26,6 +29,14 @@ pub struct Options {
     pub heads: Option<&'static str>,
     /// What becomes of the dimensions inside heads.
     pub head_dims: Option<&'static str>,
+    /// What combines the scores of tasks, where that was asked for.
+    pub task_aggregation: Option<String>,
+    /// The weights of tasks that were given.
+    pub task_weights: BTreeMap<String, f64>,
+    /// Where channels compete: `group` or `global`.
+    pub scope: &'static str,
+    /// How votes become a choice: `top` or `softmax`.
+    pub draw: &'static str,
     /// True if axes could shrink over which statistics are taken.
     pub allow_approximate: bool,
     /// The seed.
@@ -54,6 +65,16 @@ impl Options {
             protect: config.protect.clone(),
             heads: config.heads.map(choice),
             head_dims: config.head_dims.map(choice),
+            task_aggregation: config.aggregation.name.clone(),
+            task_weights: config.aggregation.weights.iter().cloned().collect(),
+            scope: match config.aggregation.scope {
+                Scope::Group => "group",
+                Scope::Global => "global",
+            },
+            draw: match config.aggregation.draw {
+                Draw::Top => "top",
+                Draw::Softmax => "softmax",
+            },
             allow_approximate,
             seed: config.seed,
         }

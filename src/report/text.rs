@@ -20,6 +20,10 @@ pub fn text(report: &Report, width: Option<usize>) -> String {
     page.push('\n');
     page.push_str(&parts(report, name_width));
     page.push('\n');
+    if let Some(table) = report.agreement.as_ref().and_then(|agreement| agreement.table(name_width)) {
+        page.push_str(&table);
+        page.push('\n');
+    }
     if let Some(calibration) = report.calibration.as_ref().filter(|c| !c.fidelity.is_empty()) {
         page.push_str(&calibration.table(name_width));
         page.push('\n');
@@ -80,6 +84,7 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         let more = if operators.len() > 6 { ", …" } else { "" };
         lines.push(("opaque", format!("{nodes} node{} kept as they are: {}{more}", plural(nodes), named.join(", "))));
     }
+    lines.extend(report.agreement.as_ref().map(|agreement| ("tasks", agreement.line())));
     if report.macs_per_dynamic_element {
         lines.push(("MACs", "per element of the dynamic axes".to_owned()));
     }
