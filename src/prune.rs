@@ -23,7 +23,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::allocate::{self, AllocateConfig, Choice, Held, Plan, Rounding};
+use crate::allocate::{self, AllocateConfig, Choice, Held, Plan, Rounding, TaskRatios};
 use crate::calibration::{Batches, Gathering, Shard, Statistics, Taps, Wish};
 use crate::coupling::{self, Coupling, Rules};
 use crate::engine::Engine;
@@ -57,8 +57,22 @@ pub struct PruneConfig {
     pub heads: Option<Choice>,
     /// What becomes of the dimensions inside their heads.
     pub head_dims: Option<Choice>,
+    /// The ratio for groups that feed one task alone, by the name of the task.
+    pub task_ratios: Vec<(String, f64)>,
+    /// The ratio for groups that feed two tasks or more.
+    pub trunk_ratio: Option<f64>,
+    /// The tasks whose own groups stay whole and whose needs come first in shared ones.
+    pub protect_tasks: Vec<String>,
     /// The seed of everything random.
     pub seed: u64,
+}
+
+impl PruneConfig {
+    /// True if any ratio asks for channels to go.
+    pub fn removes(&self) -> bool {
+        let ratios = self.task_ratios.iter().map(|(_, ratio)| *ratio).chain(self.trunk_ratio).chain([self.ratio]);
+        ratios.into_iter().any(|ratio| ratio > 0.0)
+    }
 }
 
 impl Default for PruneConfig {
@@ -72,6 +86,9 @@ impl Default for PruneConfig {
             protect: Vec::new(),
             heads: None,
             head_dims: None,
+            task_ratios: Vec::new(),
+            trunk_ratio: None,
+            protect_tasks: Vec::new(),
             seed: 0,
         }
     }
@@ -255,6 +272,7 @@ impl<'m> Analysis<'m> {
             protect: config.protect.clone(),
             heads: config.heads,
             head_dims: config.head_dims,
+            tasks: TaskRatios::of(&self.tasks, &config.task_ratios, config.trunk_ratio, &config.protect_tasks)?,
         };
         let plan = allocate::uniform(&self.graph, &self.coupling, &self.groups, scores, &allocate)?;
         Ok(if self.graph.divided.is_empty() { plan } else { self.without_growth(plan) })

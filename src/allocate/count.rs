@@ -19,14 +19,14 @@ pub enum Rounding {
 const AUTO_FROM: usize = 64;
 const AUTO_TO: usize = 8;
 
-/// How many of `extent` channels stay.
-pub fn kept_count(extent: usize, config: &AllocateConfig) -> usize {
-    if config.ratio == 0.0 {
+/// How many of `extent` channels stay if the fraction `ratio` of them is to go.
+pub fn kept_count(extent: usize, ratio: f64, config: &AllocateConfig) -> usize {
+    if ratio == 0.0 {
         return extent;
     }
     // 10 × (1 - 0.3) is 7, also where binary fractions make it 6.999…
     let part = |ratio: f64| (extent as f64 * (1.0 - ratio) + 1e-9).floor() as usize;
-    let wanted = part(config.ratio);
+    let wanted = part(ratio);
     let rounded = match config.rounding {
         Rounding::Auto if extent >= AUTO_FROM && extent.is_multiple_of(AUTO_TO) => nearest(wanted, AUTO_TO),
         Rounding::Multiple(n) if n > 1 && extent < n => extent,
@@ -44,11 +44,21 @@ fn nearest(count: usize, n: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::TaskRatios;
     use super::*;
 
     fn config(ratio: f64, rounding: Rounding) -> AllocateConfig {
-        let (heads, head_dims) = (None, None);
-        AllocateConfig { ratio, rounding, min_channels: 1, max_ratio: 1.0, protect: Vec::new(), heads, head_dims }
+        let (heads, head_dims, tasks) = (None, None, TaskRatios::default());
+        AllocateConfig {
+            ratio,
+            rounding,
+            min_channels: 1,
+            max_ratio: 1.0,
+            protect: Vec::new(),
+            heads,
+            head_dims,
+            tasks,
+        }
     }
 
     #[test]
@@ -56,7 +66,7 @@ mod tests {
         for (extent, ratio, kept) in
             [(10, 0.3, 7), (7, 0.5, 3), (64, 0.5, 32), (3, 0.9, 1), (100, 0.0, 100), (8, 0.75, 2)]
         {
-            assert_eq!(kept_count(extent, &config(ratio, Rounding::Multiple(1))), kept, "{extent} at {ratio}");
+            assert_eq!(kept_count(extent, ratio, &config(ratio, Rounding::Multiple(1))), kept, "{extent} at {ratio}");
         }
     }
 
@@ -70,7 +80,7 @@ mod tests {
             (20, 0.5, Rounding::Multiple(8), 8),
             (6, 0.5, Rounding::Multiple(8), 6),
         ] {
-            assert_eq!(kept_count(extent, &config(ratio, rounding)), kept, "{extent} at {ratio}");
+            assert_eq!(kept_count(extent, ratio, &config(ratio, rounding)), kept, "{extent} at {ratio}");
         }
     }
 
@@ -83,7 +93,7 @@ mod tests {
                     let mut config = config(f64::from(step) / 100.0, rounding);
                     config.min_channels = 4;
                     config.max_ratio = 0.8;
-                    let kept = kept_count(extent, &config);
+                    let kept = kept_count(extent, config.ratio, &config);
                     assert!(kept <= last, "{extent} at {step} %: {kept} after {last}");
                     assert!(kept >= extent.min(4) && kept * 10 + 9 >= extent * 2);
                     last = kept;

@@ -1,12 +1,14 @@
 //! Allocation: scores and a budget become a plan, the kept indices of every group.
 //!
-//! Uniform so far: the same fraction of every prunable group goes. Invariants: a group never falls below the floor
+//! Uniform so far: the same fraction of every prunable group goes, or of every group that feeds the same tasks.
+//! Invariants: a group never falls below the floor
 //! (`min_channels`, `1 - max_ratio`, one channel); of nested groups one shrinks unless more are asked for; ties go to
 //! the lower index, so the plan is a function of its inputs.
 
 mod count;
 mod nesting;
 mod pattern;
+mod ratios;
 
 use std::collections::BTreeMap;
 
@@ -15,11 +17,13 @@ use crate::coupling::Coupling;
 use crate::graph::Graph;
 use crate::groups::Group;
 use crate::ops::Part;
+use crate::tasks::TaskSet;
 use crate::{Error, Result};
 
 pub use count::{Rounding, kept_count};
 pub use nesting::Choice;
 pub use pattern::matches;
+pub use ratios::TaskRatios;
 
 /// What the user asks of an allocation.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +42,15 @@ pub struct AllocateConfig {
     pub heads: Option<Choice>,
     /// What becomes of the dimensions inside their heads.
     pub head_dims: Option<Choice>,
+    /// What differs from task to task.
+    pub tasks: TaskRatios,
+}
+
+impl AllocateConfig {
+    /// The fraction of the channels of one group that goes.
+    pub fn ratio_of(&self, group: &Group) -> f64 {
+        self.tasks.ratio(&group.tasks, self.ratio)
+    }
 }
 
 /// Why a group that could shrink stays whole.
@@ -45,6 +58,8 @@ pub struct AllocateConfig {
 pub enum Held {
     /// A name that the user protects.
     Protected(String),
+    /// It feeds tasks that the user protects, and no others; their indices.
+    Tasks(TaskSet),
     /// The user keeps heads, or what is inside them.
     Part(Part),
     /// It is nested with another group of the same axes, which shrinks instead; its index.
@@ -98,6 +113,8 @@ pub fn uniform(
             && let Some(name) = protected(graph, group, &config.protect)
         {
             plan.held.insert(index, Held::Protected(name));
+        } else if group.lock.is_none() && config.tasks.protects(&group.tasks) {
+            plan.held.insert(index, Held::Tasks(group.tasks.clone()));
         }
     }
     nesting::hold(coupling, groups, config, &mut plan);
@@ -105,7 +122,7 @@ pub fn uniform(
         if group.lock.is_some() || plan.held.contains_key(&index) {
             continue;
         }
-        let count = kept_count(group.extent, config);
+        let count = kept_count(group.extent, config.ratio_of(group), config);
         if count < group.extent {
             plan.kept[index] = Some(best(scores, count));
         }
