@@ -42,8 +42,53 @@ pub fn prefix(outer: &str, node_output: &str, attribute: &str, number: usize) ->
 }
 
 impl Kept {
+    /// What two cuts leave together: the indices of `later` are those of what this cut has left.
+    #[must_use]
+    pub fn followed_by(&self, later: &Kept) -> Kept {
+        let mut both = self.clone();
+        let merge = |own: &mut BTreeMap<String, KeptAxes>, later: &BTreeMap<String, KeptAxes>| {
+            for (name, axes) in later {
+                match own.get_mut(name) {
+                    Some(own) => own.iter_mut().zip(axes).for_each(|(own, later)| compose(own, later.as_ref())),
+                    None => _ = own.insert(name.clone(), axes.clone()),
+                }
+            }
+        };
+        merge(&mut both.constants, &later.constants);
+        merge(&mut both.activations, &later.activations);
+        for (name, extents) in &later.extents {
+            let own = both.extents.entry(name.clone()).or_insert_with(|| vec![None; extents.len()]);
+            own.iter_mut().zip(extents).for_each(|(own, later)| *own = own.or(*later));
+        }
+        both.zeros.extend(later.zeros.iter().map(|(name, zero)| (name.clone(), zero.clone())));
+        both
+    }
+
     /// True when nothing gets smaller.
     pub fn is_empty(&self) -> bool {
         self.constants.is_empty() && self.activations.is_empty()
+    }
+}
+
+fn compose(own: &mut Option<Indices>, later: Option<&Indices>) {
+    let Some(later) = later else { return };
+    *own = Some(match own.as_ref() {
+        None => later.clone(),
+        Some(own) => later.iter().filter_map(|index| own.get(usize::try_from(*index).ok()?).copied()).collect(),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_cuts_are_one() {
+        let cut = |indices: &[u32]| Some(Indices::from(indices));
+        let kept = |axes: KeptAxes| Kept { constants: BTreeMap::from([("w".to_owned(), axes)]), ..Kept::default() };
+        let (first, second) = (kept(vec![cut(&[1, 3, 5, 7]), None]), kept(vec![cut(&[0, 2]), cut(&[4])]));
+        assert_eq!(first.followed_by(&second), kept(vec![cut(&[1, 5]), cut(&[4])]));
+        assert_eq!(first.followed_by(&Kept::default()), first);
+        assert_eq!(Kept::default().followed_by(&second), second);
     }
 }

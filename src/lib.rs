@@ -7,6 +7,7 @@ pub mod calibration;
 pub mod coupling;
 pub mod engine;
 pub mod error;
+pub mod extract;
 pub mod fidelity;
 pub mod functions;
 pub mod grad;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::allocate::Plan;
+use crate::extract::{self, Extracted};
 use crate::groups::Group;
 use crate::kept::{Indices, Kept, KeptAxes, Zero};
 use crate::rewrite::Rewritten;
@@ -26,6 +27,10 @@ pub struct PlanFile {
     pub format: u32,
     /// The SHA-256 of the original model file, in hexadecimal.
     pub sha256: String,
+    /// The graph outputs that stay, in order; absent where all do. What follows is then about the part of the model that
+    /// computes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<String>>,
     /// Every group that shrinks.
     pub groups: Vec<PlannedGroup>,
     /// Kept indices of every shortened constant: one entry per axis, `null` where the axis is whole.
@@ -87,9 +92,15 @@ pub struct PlannedGroup {
 }
 
 impl PlanFile {
-    /// The file of a plan and what it does to a model.
-    pub fn new(sha256: String, groups: &[Group], plan: &Plan, rewritten: &Rewritten) -> Self {
-        let kept = &rewritten.kept;
+    /// The file of a plan and what it does to a model, or to the part of it that `extracted` is.
+    pub fn new(
+        sha256: String,
+        groups: &[Group],
+        plan: &Plan,
+        rewritten: &Rewritten,
+        extracted: Option<&Extracted>,
+    ) -> Self {
+        let (kept, altered) = extract::together(extracted, rewritten);
         let planned = groups.iter().zip(&plan.kept).filter_map(|(group, kept)| {
             Some(PlannedGroup { name: group.name.clone(), extent: group.extent, kept: kept.clone()? })
         });
@@ -110,13 +121,14 @@ impl PlanFile {
         Self {
             format: FORMAT,
             sha256,
+            outputs: extracted.map(|part| part.outputs.clone()),
             groups: planned.collect(),
             initializers: kept.constants.iter().map(|(name, axes)| (name.clone(), lists(axes))).collect(),
             activations,
             sets,
             extents: kept.extents.clone(),
             zeros: kept.zeros.iter().map(|(name, zero)| (name.clone(), PlannedZero::of(zero))).collect(),
-            altered: rewritten.altered.clone(),
+            altered,
             approximated: rewritten.approximated.clone(),
         }
     }

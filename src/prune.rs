@@ -24,7 +24,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::aggregate::{self, AggregateConfig, Neighbour, Room, Scope, TaskScores};
-use crate::allocate::{self, AllocateConfig, Choice, Held, Plan, Rounding};
+use crate::allocate::{self, AllocateConfig, Choice, Held, Plan, Rounding, TaskRatios};
 use crate::calibration::{Batches, Gathering, Shard, Statistics, Taps, Wish};
 use crate::coupling::{self, Coupling, Rules};
 use crate::engine::Engine;
@@ -58,10 +58,24 @@ pub struct PruneConfig {
     pub heads: Option<Choice>,
     /// What becomes of the dimensions inside their heads.
     pub head_dims: Option<Choice>,
+    /// The ratio for groups that feed one task alone, by the name of the task.
+    pub task_ratios: Vec<(String, f64)>,
+    /// The ratio for groups that feed two tasks or more.
+    pub trunk_ratio: Option<f64>,
+    /// The tasks whose own groups stay whole and whose needs come first in shared ones.
+    pub protect_tasks: Vec<String>,
     /// How the scores of tasks are combined.
     pub aggregation: AggregateConfig,
     /// The seed of everything random.
     pub seed: u64,
+}
+
+impl PruneConfig {
+    /// True if any ratio asks for channels to go.
+    pub fn removes(&self) -> bool {
+        let ratios = self.task_ratios.iter().map(|(_, ratio)| *ratio).chain(self.trunk_ratio).chain([self.ratio]);
+        ratios.into_iter().any(|ratio| ratio > 0.0)
+    }
 }
 
 impl Default for PruneConfig {
@@ -75,6 +89,9 @@ impl Default for PruneConfig {
             protect: Vec::new(),
             heads: None,
             head_dims: None,
+            task_ratios: Vec::new(),
+            trunk_ratio: None,
+            protect_tasks: Vec::new(),
             aggregation: AggregateConfig::default(),
             seed: 0,
         }
@@ -251,7 +268,7 @@ impl<'m> Analysis<'m> {
     /// # Errors
     /// Numbers that make no sense.
     pub fn allocate(&self, scores: &[Vec<f64>], config: &PruneConfig) -> Result<Plan> {
-        let config = allocation(config);
+        let config = self.allocation(config)?;
         let plan = allocate::uniform(&self.graph, &self.coupling, &self.groups, scores, &config)?;
         Ok(self.settled(plan))
     }
@@ -271,7 +288,7 @@ impl<'m> Analysis<'m> {
         match config.aggregation.scope {
             Scope::Group => self.allocate(&combined, config),
             Scope::Global => {
-                let config = allocation(config);
+                let config = self.allocation(config)?;
                 let plan = allocate::global(&self.graph, &self.coupling, &self.groups, &combined, &config)?;
                 Ok(self.settled(plan))
             }
@@ -283,7 +300,7 @@ impl<'m> Analysis<'m> {
     /// # Errors
     /// Numbers that make no sense.
     pub fn rooms(&self, config: &PruneConfig) -> Result<Vec<Room>> {
-        let (plan, counts) = allocate::counts(&self.graph, &self.coupling, &self.groups, &allocation(config))?;
+        let (plan, counts) = allocate::counts(&self.graph, &self.coupling, &self.groups, &self.allocation(config)?)?;
         let rooms = self.groups.iter().zip(counts).enumerate().map(|(index, (group, count))| Room {
             name: group.name.clone(),
             extent: group.extent,
@@ -296,6 +313,20 @@ impl<'m> Analysis<'m> {
     /// The same scores for every task that a group feeds, for criteria that know no tasks.
     pub fn same_for_tasks(&self, scores: &[Vec<f64>]) -> TaskScores {
         TaskScores::same(&self.tasks, &self.groups, scores)
+    }
+
+    /// What is asked of the allocation.
+    fn allocation(&self, config: &PruneConfig) -> Result<AllocateConfig> {
+        Ok(AllocateConfig {
+            ratio: config.ratio,
+            rounding: config.rounding,
+            min_channels: config.min_channels,
+            max_ratio: config.max_ratio,
+            protect: config.protect.clone(),
+            heads: config.heads,
+            head_dims: config.head_dims,
+            tasks: TaskRatios::of(&self.tasks, &config.task_ratios, config.trunk_ratio, &config.protect_tasks)?,
+        })
     }
 
     /// A plan without what would make the file larger.
@@ -338,18 +369,5 @@ impl<'m> Analysis<'m> {
             rewritten.output = folded;
         }
         Ok(rewritten)
-    }
-}
-
-/// What an allocation has to know.
-fn allocation(config: &PruneConfig) -> AllocateConfig {
-    AllocateConfig {
-        ratio: config.ratio,
-        rounding: config.rounding,
-        min_channels: config.min_channels,
-        max_ratio: config.max_ratio,
-        protect: config.protect.clone(),
-        heads: config.heads,
-        head_dims: config.head_dims,
     }
 }

@@ -105,6 +105,18 @@ impl Tasks {
         Ok(Self { tasks, by_node })
     }
 
+    /// The index of a task by name.
+    ///
+    /// # Errors
+    /// A name that no task has; the message lists those there are.
+    pub fn find(&self, name: &str) -> Result<usize> {
+        self.tasks.iter().position(|task| task.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.tasks.iter().map(|task| task.name.as_str()).collect();
+            let help = format!("the tasks are {}; --task NAME=OUTPUT,… groups outputs", names.join(", "));
+            Error::input(format!("there is no task `{name}`")).help(help)
+        })
+    }
+
     /// The tasks that a node feeds.
     pub fn of_node(&self, node: NodeId) -> &TaskSet {
         &self.by_node[node.0 as usize]

@@ -19,14 +19,14 @@ pub enum Rounding {
 const AUTO_FROM: usize = 64;
 const AUTO_TO: usize = 8;
 
-/// How many of `extent` channels stay.
-pub fn kept_count(extent: usize, config: &AllocateConfig) -> usize {
-    if config.ratio == 0.0 {
+/// How many of `extent` channels stay if the fraction `ratio` of them is to go.
+pub fn kept_count(extent: usize, ratio: f64, config: &AllocateConfig) -> usize {
+    if ratio == 0.0 {
         return extent;
     }
     // 10 × (1 - 0.3) is 7, also where binary fractions make it 6.999…
     let part = |ratio: f64| (extent as f64 * (1.0 - ratio) + 1e-9).floor() as usize;
-    let wanted = part(config.ratio);
+    let wanted = part(ratio);
     let rounded = match config.rounding {
         Rounding::Auto if extent >= AUTO_FROM && extent.is_multiple_of(AUTO_TO) => nearest(wanted, AUTO_TO),
         Rounding::Multiple(n) if n > 1 && extent < n => extent,
@@ -61,11 +61,21 @@ fn nearest(count: usize, n: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::TaskRatios;
     use super::*;
 
     fn config(ratio: f64, rounding: Rounding) -> AllocateConfig {
-        let (heads, head_dims) = (None, None);
-        AllocateConfig { ratio, rounding, min_channels: 1, max_ratio: 1.0, protect: Vec::new(), heads, head_dims }
+        let (heads, head_dims, tasks) = (None, None, TaskRatios::default());
+        AllocateConfig {
+            ratio,
+            rounding,
+            min_channels: 1,
+            max_ratio: 1.0,
+            protect: Vec::new(),
+            heads,
+            head_dims,
+            tasks,
+        }
     }
 
     #[test]
@@ -73,7 +83,7 @@ mod tests {
         for (extent, ratio, kept) in
             [(10, 0.3, 7), (7, 0.5, 3), (64, 0.5, 32), (3, 0.9, 1), (100, 0.0, 100), (8, 0.75, 2)]
         {
-            assert_eq!(kept_count(extent, &config(ratio, Rounding::Multiple(1))), kept, "{extent} at {ratio}");
+            assert_eq!(kept_count(extent, ratio, &config(ratio, Rounding::Multiple(1))), kept, "{extent} at {ratio}");
         }
     }
 
@@ -87,7 +97,7 @@ mod tests {
             (20, 0.5, Rounding::Multiple(8), 8),
             (6, 0.5, Rounding::Multiple(8), 6),
         ] {
-            assert_eq!(kept_count(extent, &config(ratio, rounding)), kept, "{extent} at {ratio}");
+            assert_eq!(kept_count(extent, ratio, &config(ratio, rounding)), kept, "{extent} at {ratio}");
         }
     }
 
@@ -95,9 +105,10 @@ mod tests {
     fn what_a_ratio_leaves_is_allowed() {
         for rounding in [Rounding::Auto, Rounding::Multiple(1), Rounding::Multiple(8)] {
             for (extent, step) in (1..150).flat_map(|extent| (0..10).map(move |step| (extent, step))) {
-                let config = AllocateConfig { min_channels: 3, ..config(f64::from(step) / 10.0, rounding) };
+                let ratio = f64::from(step) / 10.0;
+                let config = AllocateConfig { min_channels: 3, ..config(ratio, rounding) };
                 let counts = allowed_counts(extent, &config);
-                let kept = kept_count(extent, &config);
+                let kept = kept_count(extent, ratio, &config);
                 // A floor that lies between multiples is kept as it is by a ratio, and rounded up between groups.
                 assert!(counts.contains(&kept) || kept == 3, "{kept} of {extent}: {counts:?}");
                 assert!(counts.windows(2).all(|pair| pair[0] < pair[1]) && counts.last() == Some(&extent));
@@ -114,7 +125,7 @@ mod tests {
                     let mut config = config(f64::from(step) / 100.0, rounding);
                     config.min_channels = 4;
                     config.max_ratio = 0.8;
-                    let kept = kept_count(extent, &config);
+                    let kept = kept_count(extent, config.ratio, &config);
                     assert!(kept <= last, "{extent} at {step} %: {kept} after {last}");
                     assert!(kept >= extent.min(4) && kept * 10 + 9 >= extent * 2);
                     last = kept;

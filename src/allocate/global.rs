@@ -28,7 +28,14 @@ pub fn global(
     let fields: Vec<(usize, Vec<usize>)> = (0..groups.len())
         .filter(|at| open(*at))
         .map(|at| {
-            (at, if config.ratio == 0.0 { vec![groups[at].extent] } else { allowed_counts(groups[at].extent, config) })
+            (
+                at,
+                if config.ratio_of(&groups[at]) == 0.0 {
+                    vec![groups[at].extent]
+                } else {
+                    allowed_counts(groups[at].extent, config)
+                },
+            )
         })
         .collect();
     let budget: usize = fields.iter().filter_map(|(at, _)| uniform.get(*at)).sum();

@@ -1,6 +1,7 @@
 //! Allocation: scores and a budget become a plan, the kept indices of every group.
 //!
-//! Uniform: the same fraction of every prunable group goes. Global: as many channels stay in all, wherever they are.
+//! Uniform: the same fraction of every prunable group goes, or of every group that feeds the same tasks. Global: as many
+//! channels stay in all, wherever they are.
 //! Invariants: a group never falls below the floor
 //! (`min_channels`, `1 - max_ratio`, one channel); of nested groups one shrinks unless more are asked for; ties go to
 //! the lower index, so the plan is a function of its inputs.
@@ -9,6 +10,7 @@ mod count;
 mod global;
 mod nesting;
 mod pattern;
+mod ratios;
 
 use std::collections::BTreeMap;
 
@@ -17,12 +19,14 @@ use crate::coupling::Coupling;
 use crate::graph::Graph;
 use crate::groups::Group;
 use crate::ops::Part;
+use crate::tasks::TaskSet;
 use crate::{Error, Result};
 
 pub use count::{Rounding, kept_count};
 pub use global::global;
 pub use nesting::Choice;
 pub use pattern::matches;
+pub use ratios::TaskRatios;
 
 /// What the user asks of an allocation.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +45,15 @@ pub struct AllocateConfig {
     pub heads: Option<Choice>,
     /// What becomes of the dimensions inside their heads.
     pub head_dims: Option<Choice>,
+    /// What differs from task to task.
+    pub tasks: TaskRatios,
+}
+
+impl AllocateConfig {
+    /// The fraction of the channels of one group that goes.
+    pub fn ratio_of(&self, group: &Group) -> f64 {
+        self.tasks.ratio(&group.tasks, self.ratio)
+    }
 }
 
 /// Why a group that could shrink stays whole.
@@ -48,6 +61,8 @@ pub struct AllocateConfig {
 pub enum Held {
     /// A name that the user protects.
     Protected(String),
+    /// It feeds tasks that the user protects, and no others; their indices.
+    Tasks(TaskSet),
     /// The user keeps heads, or what is inside them.
     Part(Part),
     /// It is nested with another group of the same axes, which shrinks instead; its index.
@@ -101,12 +116,14 @@ pub fn counts(
             && let Some(name) = protected(graph, group, &config.protect)
         {
             plan.held.insert(index, Held::Protected(name));
+        } else if group.lock.is_none() && config.tasks.protects(&group.tasks) {
+            plan.held.insert(index, Held::Tasks(group.tasks.clone()));
         }
     }
     nesting::hold(coupling, groups, config, &mut plan);
     let is_open = |index: usize, group: &Group| group.lock.is_none() && !plan.held.contains_key(&index);
     let count = |(index, group): (usize, &Group)| match is_open(index, group) {
-        true => kept_count(group.extent, config),
+        true => kept_count(group.extent, config.ratio_of(group), config),
         false => group.extent,
     };
     let counts = groups.iter().enumerate().map(count).collect();

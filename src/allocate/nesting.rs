@@ -78,11 +78,11 @@ fn order(groups: &[Group], config: &AllocateConfig, a: &[usize], b: &[usize]) ->
 
 /// How far from the fraction asked for a factor ends up if it alone shrinks.
 fn error(groups: &[Group], config: &AllocateConfig, factor: &[usize]) -> f64 {
-    let (kept, all) = factor.iter().fold((0, 0), |(kept, all), g| {
-        let extent = groups[*g].extent;
-        (kept + kept_count(extent, config), all + extent)
+    let (kept, asked, all) = factor.iter().fold((0, 0.0, 0), |(kept, asked, all), g| {
+        let (extent, ratio) = (groups[*g].extent, config.ratio_of(&groups[*g]));
+        (kept + kept_count(extent, ratio, config), asked + extent as f64 * (1.0 - ratio), all + extent)
     });
-    (kept as f64 / all.max(1) as f64 - (1.0 - config.ratio)).abs()
+    (kept as f64 - asked).abs() / all.max(1) as f64
 }
 
 /// True if the group is an axis, or a part of one, of a weight or a table without being nested there.

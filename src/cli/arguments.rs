@@ -50,6 +50,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     tasks: TaskArguments,
     #[command(flatten)]
+    control: ControlArguments,
+    #[command(flatten)]
     aggregation: AggregationArguments,
     #[command(flatten)]
     check: CheckArguments,
@@ -60,8 +62,9 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// The subcommand or else the arguments of pruning; neither only if the parser let nothing through.
     pub(crate) fn split(self) -> (Option<Command>, Option<PruneArguments>) {
-        let Self { command, prune, tasks, aggregation, check, calibration } = self;
-        (command, prune.map(|prune| PruneArguments { tasks, aggregation, check, calibration, ..prune }))
+        let Self { command, prune, tasks, control, aggregation, check, calibration } = self;
+        let whole = |prune| PruneArguments { tasks, control, aggregation, check, calibration, ..prune };
+        (command, prune.map(whole))
     }
 }
 
@@ -83,7 +86,7 @@ pub(crate) enum Command {
 
 /// Pruning, the command without a name.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").args(["ratio", "plan"]).required(true))]
+#[command(group = ArgGroup::new("what").args(["ratio", "plan", "keep_tasks", "task_ratio", "trunk_ratio"]).required(true).multiple(true))]
 pub(crate) struct PruneArguments {
     /// The model to prune (a file called like a subcommand is reached as ./inspect)
     #[arg(value_name = "IN")]
@@ -127,12 +130,14 @@ pub(crate) struct PruneArguments {
         long,
         value_name = "FILE",
         help_heading = "What to remove",
-        conflicts_with_all = ["criterion", "round_to", "min_channels", "max_ratio", "protect", "heads", "head_dims", "allow_approximate"]
+        conflicts_with_all = ["ratio", "keep_tasks", "task_ratio", "trunk_ratio", "protect_task", "criterion", "round_to", "min_channels", "max_ratio", "protect", "heads", "head_dims", "allow_approximate"]
     )]
     pub(crate) plan: Option<PathBuf>,
 
     #[arg(skip)]
     pub(crate) tasks: TaskArguments,
+    #[arg(skip)]
+    pub(crate) control: ControlArguments,
     #[arg(skip)]
     pub(crate) aggregation: AggregationArguments,
     #[arg(skip)]
@@ -223,6 +228,30 @@ pub(crate) struct TaskArguments {
     /// Treat these outputs as one task; every other output is a task of its own; may be repeated
     #[arg(long = "task", value_name = "NAME=OUTPUT[,OUTPUT]…", value_parser = values::task, help_heading = "Tasks")]
     pub(crate) tasks: Vec<TaskOutputs>,
+}
+
+/// What is asked of tasks; names are those of `--task` and of the other outputs.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ControlArguments {
+    /// Keep these tasks alone: their outputs, and nothing that only others need. Without a ratio nothing else is removed
+    #[arg(
+        long,
+        value_name = "NAME[,NAME]…",
+        value_delimiter = ',',
+        conflicts_with = "statistics",
+        help_heading = "Tasks"
+    )]
+    pub(crate) keep_tasks: Vec<String>,
+    /// The ratio for groups that feed this task alone; may be repeated
+    #[arg(long, value_name = "NAME=R", value_parser = values::task_ratio, help_heading = "Tasks")]
+    pub(crate) task_ratio: Vec<(String, f64)>,
+    /// The ratio for groups that feed two tasks or more
+    #[arg(long, value_name = "R", value_parser = values::ratio, help_heading = "Tasks", allow_negative_numbers = true)]
+    pub(crate) trunk_ratio: Option<f64>,
+    /// Leave the groups whole that feed this task alone, and keep first what it needs of those that it shares; may be
+    /// repeated
+    #[arg(long, value_name = "NAME", help_heading = "Tasks")]
+    pub(crate) protect_task: Vec<String>,
 }
 
 #[derive(Debug, Default, Args)]

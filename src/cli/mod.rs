@@ -15,6 +15,7 @@ mod inspect;
 mod panics;
 mod prune;
 mod runtime;
+mod tasks;
 mod values;
 mod verify;
 

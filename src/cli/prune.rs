@@ -8,15 +8,17 @@ use onnx_mtprune::aggregate::Scores;
 use onnx_mtprune::allocate::{Plan, Rounding};
 use onnx_mtprune::calibration::Statistics;
 use onnx_mtprune::engine::Engine;
+use onnx_mtprune::extract::{self, Extracted};
 use onnx_mtprune::functions;
 use onnx_mtprune::plan_file::PlanFile;
+use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::proto::{self, ModelFile, Output, WriteOptions};
 use onnx_mtprune::prune::{self, Analysis, PruneConfig};
 use onnx_mtprune::repair::Repaired;
 use onnx_mtprune::report::{Calibration, FileRow, Options, Report, Run, Verification, text, words};
 use onnx_mtprune::rewrite::Rewritten;
 use onnx_mtprune::score;
-use onnx_mtprune::verify::{self as judge, Declared};
+use onnx_mtprune::verify::{self as judge, Declared, VerifyOptions};
 use onnx_mtprune::{Error, Result};
 
 use super::arguments::PruneArguments;
@@ -25,6 +27,7 @@ use super::calibration::Samples;
 use super::console::Console;
 use super::files::{self, Staged, Written};
 use super::runtime::Choice;
+use super::tasks;
 use super::verify;
 
 pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()> {
@@ -34,17 +37,22 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     check_unknown_fields(arguments, &file, &console)?;
     let planned = arguments.plan.as_ref().map(|path| verify::read_plan(path, &file)).transpose()?;
     let approximate = planned.as_ref().map_or(arguments.allow_approximate, |plan| !plan.approximated.is_empty());
+    let part = tasks::part(arguments, planned.as_ref(), &file, &mut console)?;
+    let (model, tasks) = match &part {
+        Some(part) => (&part.extracted.model, part.tasks.clone()),
+        None => (&file.model, arguments.tasks.tasks.clone()),
+    };
     let options = prune::Options {
-        tasks: arguments.tasks.tasks.clone(),
+        tasks,
         input_shapes: arguments.check.shapes.by_input(),
         allow_approximate: approximate,
         ..Default::default()
     };
-    let inlined = functions::inline(&file.model);
+    let inlined = functions::inline(model);
     let mut analysis = console.stage("analyse", || Analysis::of_inlined(&inlined, &options))?;
     analysis.pages = file.pages.clone();
     let config = PruneConfig { criterion: criterion(arguments, &analysis, &console).to_owned(), ..config(arguments) };
-    let samples = Samples::open(&arguments.calibration, &file.model, &analysis.graph, &analysis.tasks, config.seed)?;
+    let samples = Samples::open(&arguments.calibration, model, &analysis.graph, &analysis.tasks, config.seed)?;
     samples.iter().flat_map(|samples| &samples.notes).for_each(|note| console.warn(note));
     let engine = samples.as_ref().map(|_| arguments.check.engine.engine(Choice::Auto)).transpose()?;
     let (plan, agreement) = match &planned {
@@ -57,14 +65,15 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
             console.stage("allocate", || arguments.aggregation.plan(&analysis, scores, &config))?
         }
     };
-    if config.ratio > 0.0 && plan.kept.iter().all(Option::is_none) {
+    if config.removes() && plan.kept.iter().all(Option::is_none) {
         console.warn("no channel was removed; `inspect` shows what keeps them");
     }
     let mut rewritten = console.stage("rewrite", || analysis.apply(&plan))?;
-    let mut checked = verified(arguments, &file, &rewritten, &mut console)?;
+    let extracted = part.as_ref().map(|part| &part.extracted);
+    let mut checked = verified(arguments, &file, extracted, &rewritten, &mut console)?;
     let calibration = match samples.as_ref().zip(engine.as_deref()) {
         Some((samples, engine)) => {
-            Some(repair(arguments, samples, engine, &file, &mut rewritten, &mut checked, &mut console)?)
+            Some(repair(arguments, samples, engine, model, &mut rewritten, &mut checked, &mut console)?)
         }
         None => None,
     };
@@ -74,7 +83,7 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let mut report_out = arguments.report.as_deref().map(Staged::new).transpose()?;
     if let Some(staged) = &mut plan_out {
         let hash = files::sha256(&file.bytes);
-        staged.fill(&PlanFile::new(hash, &analysis.groups, &plan, &rewritten).text()?)?;
+        staged.fill(&PlanFile::new(hash, &analysis.groups, &plan, &rewritten, extracted).text()?)?;
     }
     let bytes = if arguments.dry_run {
         length
@@ -92,6 +101,7 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
         verification,
         agreement,
         calibration,
+        dropped: part.as_ref().map(|part| part.row.clone()),
         stages: console.stages(),
     })?;
     if let Some(staged) = plan_out {
@@ -148,13 +158,13 @@ fn repair(
     arguments: &PruneArguments,
     samples: &Samples,
     engine: &dyn Engine,
-    file: &ModelFile,
+    original: &ModelProto,
     rewritten: &mut Rewritten,
     checked: &mut Checked,
     console: &mut Console,
 ) -> Result<Calibration> {
     let pruned = rewritten.output.materialise()?;
-    let repaired = console.stage("repair", || samples.repaired(&file.model, &pruned, &rewritten.kept, engine))?;
+    let repaired = console.stage("repair", || samples.repaired(original, &pruned, &rewritten.kept, engine))?;
     if let Some(repaired) = repaired.as_ref().filter(|_| !arguments.no_verify) {
         let declared = Declared { changed: repaired.changed.keys().cloned().collect(), added: repaired.added.clone() };
         let outcome =
@@ -163,7 +173,7 @@ fn repair(
         checked.verification = checked.verification.clone().and_repair(&outcome, &declared, &engine.describe());
     }
     let model = repaired.as_ref().map_or(&pruned, |repaired| &repaired.model);
-    let report = console.stage("judge", || samples.report(&file.model, model, repaired.as_ref(), engine))?;
+    let report = console.stage("judge", || samples.report(original, model, repaired.as_ref(), engine))?;
     engine.describe().notes.iter().for_each(|note| console.warn(note));
     if let Some(Repaired { model, .. }) = repaired {
         checked.length = checked.length.and(u64::try_from(prost::Message::encoded_len(&model)).ok());
@@ -176,6 +186,7 @@ fn repair(
 fn verified(
     arguments: &PruneArguments,
     file: &ModelFile,
+    part: Option<&Extracted>,
     rewritten: &Rewritten,
     console: &mut Console,
 ) -> Result<Checked> {
@@ -188,11 +199,12 @@ fn verified(
     if arguments.no_verify {
         return Ok(Checked { verification, length });
     }
-    let options = verify::options(&arguments.check, rewritten.altered.clone(), rewritten.approximated.clone())?;
+    let (kept, altered) = extract::together(part, rewritten);
+    let outputs = part.map(|part| part.outputs.clone());
+    let options = verify::options(&arguments.check, altered, rewritten.approximated.clone())?;
+    let options = VerifyOptions { outputs, ..options };
     let (verdict, engine) = console.stage("verify", || {
-        verify::judged(&arguments.check, &|engine| {
-            judge::verify(&file.model, &pruned, &rewritten.kept, engine, &options)
-        })
+        verify::judged(&arguments.check, &|engine| judge::verify(&file.model, &pruned, &kept, engine, &options))
     })?;
     verify::accept(&verdict.outcome, arguments.require_verify, console)?;
     Ok(Checked { verification: verify::known(&verdict, engine.as_ref(), console), length })
@@ -274,6 +286,9 @@ fn config(arguments: &PruneArguments) -> PruneConfig {
         protect: arguments.protect.clone(),
         heads: arguments.heads,
         head_dims: arguments.head_dims,
+        task_ratios: arguments.control.task_ratio.clone(),
+        trunk_ratio: arguments.control.trunk_ratio,
+        protect_tasks: arguments.control.protect_task.clone(),
         aggregation: arguments.aggregation.config(),
         seed: arguments.check.seed,
     }

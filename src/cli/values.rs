@@ -114,6 +114,12 @@ pub(crate) fn task_metric(text: &str) -> Result<(String, String), String> {
     Ok((task.to_owned(), metric.name.to_owned()))
 }
 
+/// A task's ratio: its name before the last `=`.
+pub(crate) fn task_ratio(text: &str) -> Result<(String, f64), String> {
+    let (task, number) = text.rsplit_once('=').ok_or_else(|| "write it as TASK=0.5".to_owned())?;
+    if task.is_empty() { Err("write it as TASK=0.5".to_owned()) } else { Ok((task.to_owned(), ratio(number)?)) }
+}
+
 /// A task: its name before the first `=`, then outputs with commas between them.
 pub(crate) fn task(text: &str) -> Result<TaskOutputs, String> {
     let wrong = || "write it as NAME=OUTPUT or NAME=OUTPUT,OUTPUT".to_owned();

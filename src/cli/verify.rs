@@ -20,7 +20,10 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<()> {
     let original = console.stage("read", || proto::read(&arguments.original))?;
     let pruned = console.stage("read", || proto::read(&arguments.pruned))?;
     let plan = read_plan(&arguments.plan, &original)?;
-    let options = options(&arguments.check, plan.altered.clone(), plan.approximated.clone())?;
+    let options = VerifyOptions {
+        outputs: plan.outputs.clone(),
+        ..options(&arguments.check, plan.altered.clone(), plan.approximated.clone())?
+    };
     let kept = plan.kept().map_err(|e| e.file(&arguments.plan))?;
     let (verdict, engine) = console.stage("verify", || {
         judged(&arguments.check, &|engine| verify(&original.model, &pruned.model, &kept, engine, &options))
@@ -67,6 +70,7 @@ pub(super) fn options(
         rounding: arguments.tolerance.is_none(),
         altered,
         approximated,
+        outputs: usual.outputs,
     })
 }
 

@@ -63,6 +63,11 @@ pub fn inline(model: &ModelProto) -> Inlined<'_> {
 }
 
 impl Inlined<'_> {
+    /// The model with its calls.
+    pub fn original(&self) -> &ModelProto {
+        self.original
+    }
+
     /// Puts calls back into a model made from this one, where what they mean is as it was; `None` where there are none.
     /// Functions that nothing calls any more go.
     pub fn fold(&self, output: &Output) -> Option<Output> {
@@ -76,10 +81,9 @@ impl Inlined<'_> {
         if let Some(graph) = &mut model.graph {
             self.fold_graph(graph, &firsts);
         }
-        let had = called(self.original);
+        forget_uncalled(model, self.original);
         let has = called(model);
         let key_of = |f: &FunctionProto| owned(key(f.domain(), f.name(), f.overload()));
-        model.functions.retain(|f| has.contains(&key_of(f)) || !had.contains(&key_of(f)));
         let is_changed = model.graph != self.original.graph || !folded.slices.is_empty();
         if is_changed {
             // What is declared inside was true of all calls; tensors may have become smaller in one.
@@ -119,6 +123,13 @@ impl Inlined<'_> {
         }
         graph.node = nodes.into_iter().flatten().collect();
     }
+}
+
+/// Drops the functions that `original` calls and `model`, which was made from it, does not.
+pub fn forget_uncalled(model: &mut ModelProto, original: &ModelProto) {
+    let (had, has) = (called(original), called(model));
+    let key_of = |f: &FunctionProto| owned(key(f.domain(), f.name(), f.overload()));
+    model.functions.retain(|f| has.contains(&key_of(f)) || !had.contains(&key_of(f)));
 }
 
 /// Where the steps stand, if they follow each other from `place` on, unchanged.

@@ -264,7 +264,7 @@ mod tests {
         let analysis = Analysis::of(&model, &[]).unwrap();
         let plan = analysis.plan(&PruneConfig { ratio: 0.5, ..PruneConfig::default() }).unwrap();
         let rewritten = analysis.apply(&plan).unwrap();
-        let file = PlanFile::new("abc".into(), &analysis.groups, &plan, &rewritten);
+        let file = PlanFile::new("abc".into(), &analysis.groups, &plan, &rewritten, None);
         let mask = MaskFile::of_plan("half", &file).unwrap();
         assert_eq!(mask.channels(), (7, 14));
         assert_eq!(MaskFile::parse(&mask.text().unwrap()).unwrap(), mask);

@@ -44,6 +44,12 @@ impl Rule for If {
     }
 }
 
+/// True if every body of such a node takes no inputs and returns just the node's outputs, in their order, so that one
+/// can be left out everywhere at once.
+pub fn returns_by_position(domain: &str, op_type: &str) -> bool {
+    matches!(domain, "" | "ai.onnx") && op_type == "If"
+}
+
 /// A body that runs until a condition fails, with states that it hands on.
 pub(super) struct Loop;
 

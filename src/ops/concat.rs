@@ -3,7 +3,7 @@
 //! Spec: <https://onnx.ai/onnx/operators/onnx__Concat.html>. Operator set 1 has a default axis of 1, later ones require
 //! the attribute. Parts whose extents are not plain numbers are locked, because a cut needs to know where it is.
 
-use super::{Integers, NodeView, Refusal, Refused, Rule, Signature, Term};
+use super::{Change, Edit, Integers, NodeView, Refusal, Refused, Rule, Signature, Term};
 use crate::axes::Extent;
 
 /// Joining tensors along one axis.
@@ -12,6 +12,16 @@ pub(super) struct Concat;
 impl Rule for Concat {
     fn signature(&self, node: &NodeView) -> Refused<Signature> {
         joined(node, &(0..node.input_count()).collect::<Vec<_>>())
+    }
+
+    fn patch(&self, before: &NodeView, change: &Change) -> Refused<Vec<Edit>> {
+        let axis = before.axis("axis", 1, before.rank(0)?)?;
+        let is_gone = |slot: &usize| change.input_kept.get(&(*slot, axis)).is_some_and(|kept| kept.is_empty());
+        Ok((0..before.input_count()).rev().filter(is_gone).map(Edit::LeaveInput).collect())
+    }
+
+    fn leaves_out(&self) -> bool {
+        true
     }
 
     fn evaluate(&self, node: &NodeView) -> Option<Vec<Option<Integers>>> {

@@ -69,6 +69,7 @@ mod written;
 
 use std::collections::BTreeMap;
 
+pub use bodies::returns_by_position;
 pub use integers::{Integers, MAX_ENTRIES};
 pub use signature::{Letter, Part, Signature, TensorTerms, Term, Zero};
 pub use table::{RULES, rule_for};
@@ -121,6 +122,11 @@ pub trait Rule: Sync {
     /// What may shrink besides where approximations are allowed, as a phrase for docs/operators.md.
     fn approximate(&self) -> Option<&'static str> {
         None
+    }
+
+    /// True if inputs and outputs that nothing is left of can be left out of the call; `patch` then does so.
+    fn leaves_out(&self) -> bool {
+        false
     }
 
     /// Integer outputs of shape arithmetic, where the inputs tell them.
@@ -182,4 +188,8 @@ pub enum Edit {
     Remove(&'static str),
     /// Output `slot` is multiplied by a factor.
     Scale(usize, f64),
+    /// Input `slot` is left out, and those behind it move up; the last of a node's edits, from the highest slot down.
+    LeaveInput(usize),
+    /// Output `slot` is left out, likewise.
+    LeaveOutput(usize),
 }

@@ -74,6 +74,9 @@ impl Rule for Split {
         let extent = before.extent(0, axis)?;
         let needed = kept_sizes(&sizes(before, &extent)?, axis, change.input_kept);
         let node = change.after;
+        if needed.contains(&Some(0)) {
+            return without_empty(node, &needed);
+        }
         if node.ints("split").is_some_and(|s| !s.is_empty()) || node.has(1) {
             return follow(node, "split", 1, &needed);
         }
@@ -95,6 +98,10 @@ impl Rule for Split {
         Ok(edits)
     }
 
+    fn leaves_out(&self) -> bool {
+        true
+    }
+
     fn evaluate(&self, node: &NodeView) -> Option<Vec<Option<Integers>>> {
         let data = node.integers(0)?;
         let axis = node.axis("axis", 0, data.dims.len()).ok()?;
@@ -110,6 +117,19 @@ impl Rule for Split {
         }
         Some(parts)
     }
+}
+
+/// The edits that leave out the parts of which nothing remains.
+fn without_empty(node: &NodeView, needed: &[Option<i64>]) -> Refused<Vec<Edit>> {
+    let rest: Option<Vec<i64>> = needed.iter().copied().filter(|size| *size != Some(0)).collect();
+    let rest = rest.ok_or_else(|| Refusal::new("the sizes of its parts are not known"))?;
+    let mut edits = vec![if node.opset() < 13 { Edit::Ints("split", rest) } else { Edit::Constant(1, rest) }];
+    if node.maybe_int("num_outputs").is_some() {
+        edits.push(Edit::Remove("num_outputs"));
+    }
+    let empty = (0..needed.len()).rev().filter(|slot| needed.get(*slot) == Some(&Some(0)));
+    edits.extend(empty.map(Edit::LeaveOutput));
+    Ok(edits)
 }
 
 /// The sizes of the parts; `None` where they are computed when the model runs.

@@ -15,6 +15,7 @@ use crate::coupling::{Coupling, Lock, Role};
 use crate::graph::Graph;
 use crate::groups::Group;
 use crate::prune::Analysis;
+use crate::tasks::Tasks;
 
 /// A reason and the parameters that it keeps.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,8 +36,9 @@ pub(super) fn reasons(analysis: &Analysis, stored: &[Stored], plan: Option<&Plan
     let indexed = || analysis.groups.iter().enumerate();
     let free: BTreeSet<Expr> =
         indexed().filter(|(i, g)| g.lock.is_none() && held(*i).is_none()).map(|(_, g)| g.atom).collect();
-    let holding: BTreeMap<Expr, String> =
-        indexed().filter_map(|(i, g)| Some((g.atom, held_sentence(held(i)?, &analysis.groups)))).collect();
+    let holding: BTreeMap<Expr, String> = indexed()
+        .filter_map(|(i, g)| Some((g.atom, held_sentence(held(i)?, &analysis.groups, &analysis.tasks))))
+        .collect();
     let mut roles: BTreeMap<crate::graph::ValueId, &[Role]> = BTreeMap::new();
     for reading in &analysis.coupling.readings {
         roles.entry(reading.value).or_insert(&reading.roles);
@@ -83,9 +85,10 @@ pub(super) fn sentence(graph: &Graph, lock: &Lock) -> String {
     }
 }
 
-fn held_sentence(held: &Held, groups: &[Group]) -> String {
+fn held_sentence(held: &Held, groups: &[Group], tasks: &Tasks) -> String {
     match held {
         Held::Protected(name) => format!("`{name}` is protected"),
+        Held::Tasks(own) => format!("task {} is protected", tasks.names(own)),
         Held::Part(part) => format!("{} are kept on demand", super::words::part(*part)),
         Held::Copies => "copies of a shared constant would take more than what goes".to_owned(),
         Held::Nested(other) => {

@@ -6,6 +6,7 @@
 mod agreement;
 mod calibration;
 mod count;
+mod dropped;
 mod explain;
 mod inspection;
 mod inspection_text;
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 pub use agreement::{Agreement, AgreementRow, Conflict, Watershed};
 pub use calibration::{Calibration, FidelityRow, OutputFidelityRow, RepairRow};
+pub use dropped::Dropped;
 pub use explain::explain;
 pub use inspection::{GroupRow, Inspection, Share};
 pub use inspection_text::inspection_text;
@@ -66,6 +68,8 @@ pub struct Report {
     pub parts: Vec<Part>,
     /// All that feeds a task, shared or not.
     pub tasks: Vec<TaskRow>,
+    /// What went with the tasks that were not kept; none where all were.
+    pub dropped: Option<Dropped>,
     /// What became of the coupled channel groups.
     pub groups: GroupCounts,
     /// Channels of the groups that may shrink.
@@ -141,7 +145,7 @@ pub struct GroupCounts {
     pub shrunk: usize,
     /// Those that could shrink, but were not asked to: the ratio, the rounding or a floor.
     pub whole: usize,
-    /// Those that a name pattern protects, and heads and head dimensions that are kept on demand.
+    /// Those that a name pattern or a task protects, and heads and head dimensions that are kept on demand.
     pub protected: usize,
     /// Those that share an axis with a group that shrinks instead.
     pub nested: usize,
@@ -191,6 +195,8 @@ pub struct Run<'a> {
     pub agreement: Option<Agreement>,
     /// What real samples were used for.
     pub calibration: Option<Calibration>,
+    /// What went with the tasks that were not kept; the analysis is then one of what stayed.
+    pub dropped: Option<Dropped>,
     /// What the caller measured.
     pub stages: Vec<Stage>,
 }
@@ -219,7 +225,10 @@ impl Report {
             }
             costs
         };
-        let (parts, tasks) = (parts(&analysis.tasks, &before, &after), task_rows(analysis, &before, &after));
+        let (mut parts, tasks) = (parts(&analysis.tasks, &before, &after), task_rows(analysis, &before, &after));
+        if let Some(dropped) = &run.dropped {
+            parts.push(dropped.part(&parts));
+        }
         let sum = |pick: fn(&Part) -> Change| {
             parts.iter().map(pick).fold(Change::default(), |a, b| Change {
                 before: a.before.saturating_add(b.before),
@@ -239,6 +248,7 @@ impl Report {
             macs_per_dynamic_element: count::is_symbolic(&analysis.coupling.macs),
             parts,
             tasks,
+            dropped: run.dropped,
             groups: group_counts(analysis, run.plan),
             channels: channels(analysis, run.plan),
             constants: stored.iter().map(|s| s.name.clone()).collect(),
@@ -338,7 +348,7 @@ fn group_counts(analysis: &Analysis, plan: &Plan) -> GroupCounts {
         let is_shrunk = plan.kept.get(index).is_some_and(Option::is_some);
         match (group.lock, plan.held.get(&index)) {
             (Some(_), _) => counts.locked += 1,
-            (None, Some(Held::Protected(_) | Held::Part(_))) => counts.protected += 1,
+            (None, Some(Held::Protected(_) | Held::Tasks(_) | Held::Part(_))) => counts.protected += 1,
             (None, Some(Held::Nested(_))) => counts.nested += 1,
             (None, None) if is_shrunk => counts.shrunk += 1,
             (None, Some(Held::Copies) | None) => counts.whole += 1,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::words::shorten;
 use crate::aggregate::{Draw, Scope};
 use crate::allocate::{Choice, Rounding};
 use crate::prune::PruneConfig;
@@ -25,6 +26,12 @@ pub struct Options {
     pub max_ratio: f64,
     /// Patterns of protected names.
     pub protect: Vec<String>,
+    /// The fraction of channels to remove from groups that feed one task alone, by task, where it is not `ratio`.
+    pub task_ratios: BTreeMap<String, f64>,
+    /// The fraction of channels to remove from groups that feed several tasks, if it is not `ratio`.
+    pub trunk_ratio: Option<f64>,
+    /// Tasks whose own groups stay whole and whose needs come first in shared ones.
+    pub protect_tasks: Vec<String>,
     /// What becomes of whole heads: `keep`, `prune`, or none where what nests them decides.
     pub heads: Option<&'static str>,
     /// What becomes of the dimensions inside heads.
@@ -63,6 +70,9 @@ impl Options {
             min_channels: config.min_channels,
             max_ratio: config.max_ratio,
             protect: config.protect.clone(),
+            task_ratios: config.task_ratios.iter().cloned().collect(),
+            trunk_ratio: config.trunk_ratio,
+            protect_tasks: config.protect_tasks.clone(),
             heads: config.heads.map(choice),
             head_dims: config.head_dims.map(choice),
             task_aggregation: config.aggregation.name.clone(),
@@ -78,5 +88,17 @@ impl Options {
             allow_approximate,
             seed: config.seed,
         }
+    }
+
+    /// What differs from task to task, in one line; none where nothing does.
+    pub(super) fn tasks_line(&self) -> Option<String> {
+        let mut words: Vec<String> = Vec::new();
+        words.extend(self.trunk_ratio.map(|ratio| format!("trunk {ratio}")));
+        words.extend(self.task_ratios.iter().map(|(task, ratio)| format!("branch of {} {ratio}", shorten(task, 40))));
+        if let Some(ratio) = self.ratio.filter(|_| !words.is_empty()) {
+            words.push(format!("the rest {ratio}"));
+        }
+        words.extend(self.protect_tasks.iter().map(|task| format!("{} protected", shorten(task, 40))));
+        (!words.is_empty()).then(|| words.join(", "))
     }
 }

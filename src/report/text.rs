@@ -65,7 +65,10 @@ fn parts(report: &Report, name_width: usize) -> String {
 
 /// Everything that is one line, with its label.
 fn facts(report: &Report) -> Vec<(&'static str, String)> {
-    let mut lines = vec![("groups", groups(report))];
+    let mut lines: Vec<(&'static str, String)> = Vec::new();
+    lines.extend(report.dropped.as_ref().map(|dropped| ("dropped", dropped.line())));
+    lines.extend(report.options.tasks_line().map(|line| ("ratios", line)));
+    lines.push(("groups", groups(report)));
     // Every model keeps the biases of its outputs; only what matters belongs on the first page.
     if report.stays.iter().map(|r| r.share).sum::<f64>() >= 0.01
         && let Some(line) = stays(&report.stays, "stay whole", 2)

@@ -121,6 +121,8 @@ impl Added<'_> {
             Edit::Entries(slot, entries) => self.entries(graph, id, proto, *slot, entries, after)?,
             Edit::Ratios(slot, dims, ratios) => self.ratios(graph, id, proto, (*slot, dims), ratios)?,
             Edit::Remove(name) => proto.attribute.retain(|a| a.name() != *name),
+            Edit::LeaveInput(slot) => leave(&mut proto.input, *slot),
+            Edit::LeaveOutput(slot) => leave(&mut proto.output, *slot),
             Edit::Scale(slot, factor) => {
                 let Some(output) = proto.output.get_mut(*slot) else { return Ok(()) };
                 let scaled = node.outputs.get(*slot).copied().flatten();
@@ -248,6 +250,12 @@ impl Added<'_> {
             ..Default::default()
         });
         Ok(output)
+    }
+}
+
+fn leave(names: &mut Vec<String>, slot: usize) {
+    if slot < names.len() {
+        names.remove(slot);
     }
 }
 

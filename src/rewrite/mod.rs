@@ -38,7 +38,8 @@ pub struct Rewritten {
     pub macs: Vec<Option<Extent>>,
 }
 
-/// Makes the model smaller: `masks` says which channels of which atoms stay.
+/// Makes the model smaller: `masks` says which channels of which atoms stay. Where none do, nodes that cannot compute
+/// anything any more are left behind; only `extract` asks for that, and removes them.
 ///
 /// # Errors
 /// A node that cannot be spelled any more, a constant that cannot be sliced.
@@ -103,6 +104,11 @@ impl Shrunk {
     /// The kept axes of a value, if it got smaller.
     fn get(&self, value: ValueId) -> Option<&KeptAxes> {
         self.by_value.get(&value)
+    }
+
+    /// True if no channel of the value stays.
+    fn is_gone(&self, value: ValueId) -> bool {
+        self.get(value).is_some_and(|axes| axes.iter().flatten().any(|kept| kept.is_empty()))
     }
 
     /// The extents of a value after pruning.

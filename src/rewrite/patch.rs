@@ -61,6 +61,11 @@ fn node(graph: &Graph, coupling: &Coupling, shrunk: &Shrunk, id: NodeId, after: 
         }
         return Ok(());
     }
+    // Of a node all of whose outputs are empty nothing is left, so there is nothing to spell.
+    if node.outputs.iter().flatten().next().is_some() && node.outputs.iter().flatten().all(|v| shrunk.is_gone(*v)) {
+        after.macs[index] = Some(Extent::known(0));
+        return Ok(());
+    }
     let shape_inputs = row.map_or(&[][..], |row| row.shape_inputs);
     for slot in changed.iter().filter(|slot| !computes_shapes && !shape_inputs.contains(slot)) {
         let Some(value) = node.inputs.get(*slot).copied().flatten() else { continue };

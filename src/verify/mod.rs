@@ -13,6 +13,9 @@
 //! The third line is tested on one input. It holds where removed channels are contracted or summed, and fails
 //! where something is normalised or averaged over them without a correction, which is the point.
 //!
+//! Where only some outputs were kept, M is the original that returns just those, and P may lack inputs of M: it does not
+//! get them, so its outputs can only agree if they do not matter.
+//!
 //! Where the user allowed nodes to approximate, M is M with those nodes taking their statistics over what remains; what
 //! that does to the outputs is measured against the dense model and reported as drift.
 //!
@@ -34,6 +37,7 @@ mod scale;
 mod statistics;
 mod structure;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use compare::OutputDifference;
@@ -41,12 +45,12 @@ pub use drift::Drift;
 pub use locate::FirstDifference;
 pub use repaired::{Declared, verify_repair};
 
-use crate::Result;
 use crate::engine::{Engine, Feeds, InputFact, Samples, Value, facts_of};
 use crate::functions;
 use crate::kept::Kept;
 use crate::proto::onnx::tensor_proto::DataType;
 use crate::proto::onnx::{AttributeProto, GraphProto, ModelProto};
+use crate::{Error, Result};
 use drift::drift;
 use locate::Located;
 use masked::masked;
@@ -74,12 +78,14 @@ pub struct VerifyOptions {
     /// Nodes, by the names of their first outputs, that were allowed to approximate: their statistics are those of what
     /// remains of the axes they run over.
     pub approximated: BTreeSet<String>,
+    /// The graph outputs that were kept, if not all were.
+    pub outputs: Option<Vec<String>>,
 }
 
 impl Default for VerifyOptions {
     fn default() -> Self {
         let (shapes, altered, approximated) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        Self { seed: 0, samples: None, shapes, tolerance: 1e-4, rounding: true, altered, approximated }
+        Self { seed: 0, samples: None, shapes, tolerance: 1e-4, rounding: true, altered, approximated, outputs: None }
     }
 }
 
@@ -149,8 +155,12 @@ pub fn verify(
     engine: &dyn Engine,
     options: &VerifyOptions,
 ) -> Result<Verdict> {
+    let original = match &options.outputs {
+        Some(outputs) => Cow::Owned(returning(original, outputs)?),
+        None => Cow::Borrowed(original),
+    };
     // Masks go inside functions as they go inside bodies, so calls are written out on both sides.
-    let (original, pruned) = (functions::inline(original).model, functions::inline(pruned).model);
+    let (original, pruned) = (functions::inline(&original).model, functions::inline(pruned).model);
     let (original, pruned) = (original.as_ref(), pruned.as_ref());
     let tolerance = if has_half_precision(original) { options.tolerance.max(2e-2) } else { options.tolerance };
     let mut verdict = Verdict {
@@ -163,7 +173,7 @@ pub fn verify(
         approximated: 0,
     };
     let failed = |reason: String| Outcome::Failed { reason, first: None };
-    if let Some(what) = structure::deviation(original, pruned, kept, &options.altered)? {
+    if let Some(what) = structure::deviation(original, pruned, kept, options)? {
         verdict.outcome = failed(what);
         return Ok(verdict);
     }
@@ -274,6 +284,17 @@ pub fn verify(
         verdict.outcome = Outcome::CannotRun { reason };
     }
     Ok(verdict)
+}
+
+/// A model that returns some of its outputs alone.
+fn returning(model: &ModelProto, outputs: &[String]) -> Result<ModelProto> {
+    let mut model = model.clone();
+    let graph = model.graph.as_mut().ok_or_else(|| Error::input("the model has no graph"))?;
+    if let Some(name) = outputs.iter().find(|name| !graph.output.iter().any(|output| output.name() == **name)) {
+        return Err(Error::verification("the original has no such output").tensor(name));
+    }
+    graph.output.retain(|output| outputs.iter().any(|name| name == output.name()));
+    Ok(model)
 }
 
 /// How many bytes the weights of a model take.

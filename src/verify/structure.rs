@@ -8,14 +8,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::VerifyOptions;
 use super::constants::{bytes, constants, element_size, extents, for_each_body, remaining, unpacked, walk};
 use crate::kept::{Kept, KeptAxes};
 use crate::proto::onnx::{GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto};
 use crate::{Error, Result};
 
-/// Checks the structure. Returns `None` when all is well, else the first deviation in words. Constants in `altered`
-/// may have other values, or another part of them than any kept indices say; those that get smaller must still have the
-/// kept sizes.
+/// Checks the structure. Returns `None` when all is well, else the first deviation in words. Where only some outputs were
+/// kept, the original is one that returns just those, and the pruned model may lack inputs. Constants in `altered` may have
+/// other values, or another part of them than any kept indices say; those that get smaller must still have the kept
+/// sizes.
 ///
 /// # Errors
 /// When `kept` does not fit the original model.
@@ -23,9 +25,10 @@ pub(super) fn deviation(
     original: &ModelProto,
     pruned: &ModelProto,
     kept: &Kept,
-    altered: &BTreeSet<String>,
+    options: &VerifyOptions,
 ) -> Result<Option<String>> {
-    if let Some(what) = interface(original, pruned) {
+    let altered = &options.altered;
+    if let Some(what) = interface(original, pruned, options.outputs.is_some()) {
         return Ok(Some(what));
     }
     let before = constants(original);
@@ -55,9 +58,12 @@ pub(super) fn deviation(
 /// Inputs and outputs of a model: name and type.
 type Interface<'m> = Vec<(&'m str, Option<&'m TypeProto>)>;
 
-fn interface(original: &ModelProto, pruned: &ModelProto) -> Option<String> {
+fn interface(original: &ModelProto, pruned: &ModelProto, is_part: bool) -> Option<String> {
     for (kind, of) in [("inputs", inputs as fn(&ModelProto) -> Interface<'_>), ("outputs", outputs)] {
-        let (before, after) = (of(original), of(pruned));
+        let (mut before, after) = (of(original), of(pruned));
+        if is_part && kind == "inputs" {
+            before.retain(|(name, _)| after.iter().any(|(other, _)| other == name));
+        }
         let names = |of: &Interface<'_>| of.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
         if names(&before) != names(&after) {
             return Some(format!("the graph {kind} were {:?} and are {:?}", names(&before), names(&after)));
