@@ -25,7 +25,7 @@ use super::calibration::Samples;
 use super::console::Console;
 use super::files::{self, Staged, Written};
 use super::runtime::Choice;
-use super::verify;
+use super::{neighbours, verify};
 
 pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()> {
     files::check(&inputs(arguments), &outputs(arguments))?;
@@ -54,7 +54,8 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
             let statistics = statistics(arguments, &file, &analysis, &config.criterion, measuring, &mut console)?;
             let scores = console.stage("score", || analysis.score_with(&config, statistics.as_ref()))?;
             let scores = Scores::Same(scores);
-            console.stage("allocate", || arguments.aggregation.plan(&analysis, scores, &config))?
+            let neighbours = neighbours::neighbours(arguments, &analysis, &config.criterion, &scores, &mut console)?;
+            console.stage("allocate", || arguments.aggregation.plan(&analysis, scores, &neighbours, &config))?
         }
     };
     if config.ratio > 0.0 && plan.kept.iter().all(Option::is_none) {
