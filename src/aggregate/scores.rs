@@ -55,6 +55,18 @@ impl TaskScores {
         Self { tasks: self.tasks.clone(), scores: self.scores.iter().map(of_task).collect() }
     }
 
+    /// The mean over the tasks that a group feeds, by group; empty where it feeds none.
+    pub fn mean(&self) -> Vec<Vec<f64>> {
+        let groups = self.scores.iter().map(Vec::len).max().unwrap_or(0);
+        let of = |group: usize| {
+            let said: Vec<&Vec<f64>> = self.scores.iter().filter_map(|task| task.get(group)?.as_ref()).collect();
+            let channels = said.iter().map(|scores| scores.len()).min().unwrap_or(0);
+            let mean = |at: usize| said.iter().filter_map(|scores| scores.get(at)).sum::<f64>() / said.len() as f64;
+            (0..channels).map(mean).collect()
+        };
+        (0..groups).map(of).collect()
+    }
+
     /// True if some group is scored differently by two tasks, beyond a factor.
     pub fn differ(&self) -> bool {
         let groups = self.scores.iter().map(Vec::len).max().unwrap_or(0);

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use onnx_mtprune::Result;
-use onnx_mtprune::aggregate::{self, AggregateConfig, Draw, Scope, Scores};
+use onnx_mtprune::aggregate::{self, AggregateConfig, Draw, Neighbour, Scope, Scores};
 use onnx_mtprune::allocate::Plan;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::report::Agreement;
@@ -44,6 +44,7 @@ impl AggregationArguments {
         &self,
         analysis: &Analysis,
         scores: Scores,
+        neighbours: &[Neighbour],
         config: &PruneConfig,
     ) -> Result<(Plan, Option<Agreement>)> {
         let scores = match scores {
@@ -53,8 +54,7 @@ impl AggregationArguments {
             Scores::Same(scores) => analysis.same_for_tasks(&scores),
             Scores::PerTask(scores) => scores,
         };
-        let neighbours = Vec::new();
-        let plan = analysis.allocate_by_tasks(&scores, &neighbours, config)?;
+        let plan = analysis.allocate_by_tasks(&scores, neighbours, config)?;
         let agreement = Agreement::new(analysis, &scores, &plan, &config.aggregation);
         Ok((plan, Some(agreement)))
     }

@@ -10,6 +10,8 @@ use onnx_mtprune::allocate::Choice;
 use super::aggregation::AggregationArguments;
 use super::calibrate::{CalibrateArguments, MergeArguments};
 use super::gradient::GradientArguments;
+use super::masks::MasksArguments;
+use super::neighbours::NeighbourArguments;
 use super::runtime::EngineArguments;
 use super::values::{self, InputShape, TaskOutputs};
 
@@ -54,6 +56,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     aggregation: AggregationArguments,
     #[command(flatten)]
+    neighbours: NeighbourArguments,
+    #[command(flatten)]
     check: CheckArguments,
     #[command(flatten)]
     calibration: CalibrationArguments,
@@ -62,8 +66,8 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// The subcommand or else the arguments of pruning; neither only if the parser let nothing through.
     pub(crate) fn split(self) -> (Option<Command>, Option<PruneArguments>) {
-        let Self { command, prune, tasks, control, aggregation, check, calibration } = self;
-        let whole = |prune| PruneArguments { tasks, control, aggregation, check, calibration, ..prune };
+        let Self { command, prune, tasks, control, aggregation, neighbours, check, calibration } = self;
+        let whole = |prune| PruneArguments { tasks, control, aggregation, neighbours, check, calibration, ..prune };
         (command, prune.map(whole))
     }
 }
@@ -82,6 +86,8 @@ pub(crate) enum Command {
     Merge(MergeArguments),
     /// Write the backward pass of a model as a model: gradients of its outputs with respect to weights or values
     Gradient(GradientArguments),
+    /// Store what plans keep under names, so that models of similar tasks can vote with it (--neighbours)
+    Masks(MasksArguments),
 }
 
 /// Pruning, the command without a name.
@@ -140,6 +146,8 @@ pub(crate) struct PruneArguments {
     pub(crate) control: ControlArguments,
     #[arg(skip)]
     pub(crate) aggregation: AggregationArguments,
+    #[arg(skip)]
+    pub(crate) neighbours: NeighbourArguments,
     #[arg(skip)]
     pub(crate) check: CheckArguments,
     #[arg(skip)]

@@ -62,6 +62,13 @@ impl Console {
         }
     }
 
+    /// Says what was chosen for the user.
+    pub(crate) fn note(&self, message: &str) {
+        if !self.quiet {
+            say("note", message);
+        }
+    }
+
     /// Says something that is no error.
     pub(crate) fn warn(&self, message: &str) {
         if !self.quiet {

@@ -12,6 +12,8 @@ mod engines;
 mod files;
 mod gradient;
 mod inspect;
+mod masks;
+mod neighbours;
 mod panics;
 mod prune;
 mod runtime;
@@ -49,6 +51,7 @@ fn dispatch(arguments: Arguments) -> Result<()> {
         (Some(Command::Calibrate(arguments)), _) => calibrate::run(&arguments),
         (Some(Command::Merge(arguments)), _) => calibrate::merge(&arguments),
         (Some(Command::Gradient(arguments)), _) => gradient::run(&arguments),
+        (Some(Command::Masks(arguments)), _) => masks::run(&arguments),
         (None, Some(arguments)) => prune::run(&arguments, Console::new(arguments.quiet, arguments.verbose)),
         // The parser asks for a model before it gets here.
         (None, None) => Console::new(false, false).print(&Arguments::command().render_help().to_string()),

@@ -27,8 +27,7 @@ use super::calibration::Samples;
 use super::console::Console;
 use super::files::{self, Staged, Written};
 use super::runtime::Choice;
-use super::tasks;
-use super::verify;
+use super::{neighbours, tasks, verify};
 
 pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()> {
     files::check(&inputs(arguments), &outputs(arguments))?;
@@ -62,7 +61,8 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
             let statistics = statistics(arguments, &file, &analysis, &config.criterion, measuring, &mut console)?;
             let scores = console.stage("score", || analysis.score_with(&config, statistics.as_ref()))?;
             let scores = Scores::Same(scores);
-            console.stage("allocate", || arguments.aggregation.plan(&analysis, scores, &config))?
+            let neighbours = neighbours::neighbours(arguments, &analysis, &config.criterion, &scores, &mut console)?;
+            console.stage("allocate", || arguments.aggregation.plan(&analysis, scores, &neighbours, &config))?
         }
     };
     if config.removes() && plan.kept.iter().all(Option::is_none) {

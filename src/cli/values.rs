@@ -6,9 +6,11 @@ use onnx_mtprune::allocate::Choice;
 use onnx_mtprune::calibration::Shard;
 use onnx_mtprune::engine::Device;
 use onnx_mtprune::fidelity;
+use onnx_mtprune::masks::similarity::{SIMILARITIES, Similarity};
 use onnx_mtprune::repair::METHODS;
 use onnx_mtprune::score::CRITERIA;
 
+use super::neighbours::Chosen;
 use super::runtime;
 
 /// `NAME=OUTPUT[,OUTPUT]…`.
@@ -68,6 +70,36 @@ pub(crate) fn task_weight(text: &str) -> Result<(String, f64), String> {
     let (task, weight) = text.rsplit_once('=').ok_or_else(wrong)?;
     let weight = number(weight).filter(|weight| weight.is_finite() && *weight >= 0.0).ok_or_else(wrong)?;
     if task.is_empty() { Err(wrong()) } else { Ok((task.to_owned(), weight)) }
+}
+
+/// What tells how similar a mask is.
+pub(crate) fn similarities() -> impl TypedValueParser<Value = Similarity> {
+    PossibleValuesParser::new(SIMILARITIES.iter().map(|(name, _)| *name)).map(|text| {
+        let found = SIMILARITIES.iter().find(|(name, _)| *name == text);
+        found.map_or(Similarity::Overlap, |(_, similarity)| *similarity)
+    })
+}
+
+/// `auto:K`, or names of masks with optional weights.
+pub(crate) fn neighbours(text: &str) -> Result<Chosen, String> {
+    if let Some(count) = text.strip_prefix("auto:") {
+        return positive(count).map(Chosen::Nearest);
+    }
+    let named = |part: &str| -> Result<(String, f64), String> {
+        let (name, weight) = part.split_once(':').unwrap_or((part, "1"));
+        let weight = number(weight).filter(|weight| weight.is_finite() && *weight > 0.0);
+        let weight = weight.ok_or_else(|| format!("the weight of `{name}` must be a number above 0"))?;
+        if name.is_empty() {
+            Err("write it as auto:5, or as a:0.5,b:0.3".to_owned())
+        } else {
+            Ok((name.to_owned(), weight))
+        }
+    };
+    let named: Vec<(String, f64)> = text.split(',').map(named).collect::<Result<_, _>>()?;
+    match named.iter().enumerate().find(|(at, (name, _))| named.iter().take(*at).any(|(other, _)| other == name)) {
+        Some((_, (name, _))) => Err(format!("`{name}` is named twice")),
+        None => Ok(Chosen::Named(named)),
+    }
 }
 
 /// The engines by name.
