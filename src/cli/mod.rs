@@ -10,6 +10,7 @@ mod console;
 mod engines;
 mod files;
 mod gradient;
+mod gradients;
 mod inspect;
 mod panics;
 mod prune;

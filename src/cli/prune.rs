@@ -10,7 +10,7 @@ use onnx_mtprune::engine::Engine;
 use onnx_mtprune::functions;
 use onnx_mtprune::plan_file::PlanFile;
 use onnx_mtprune::proto::{self, ModelFile, Output, WriteOptions};
-use onnx_mtprune::prune::{self, Analysis, PruneConfig};
+use onnx_mtprune::prune::{self, Analysis, Evidence, PruneConfig};
 use onnx_mtprune::repair::Repaired;
 use onnx_mtprune::report::{Calibration, FileRow, Options, Report, Run, Verification, text, words};
 use onnx_mtprune::rewrite::Rewritten;
@@ -23,6 +23,7 @@ use super::calibrate;
 use super::calibration::Samples;
 use super::console::Console;
 use super::files::{self, Staged, Written};
+use super::gradients;
 use super::runtime::Choice;
 use super::verify;
 
@@ -43,15 +44,22 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let mut analysis = console.stage("analyse", || Analysis::of_inlined(&inlined, &options))?;
     analysis.pages = file.pages.clone();
     let config = PruneConfig { criterion: criterion(arguments, &analysis, &console).to_owned(), ..config(arguments) };
-    let samples = Samples::open(&arguments.calibration, &file.model, &analysis.graph, &analysis.tasks, config.seed)?;
+    let takes_losses = planned.is_none() && gradients::wish(&config)?.is_some();
+    let (graph, tasks) = (&analysis.graph, &analysis.tasks);
+    let samples = Samples::open(&arguments.calibration, &file.model, graph, tasks, config.seed, takes_losses)?;
     samples.iter().flat_map(|samples| &samples.notes).for_each(|note| console.warn(note));
     let engine = samples.as_ref().map(|_| arguments.check.engine.engine(Choice::Auto)).transpose()?;
+    let mut losses = None;
     let plan = match &planned {
         Some(planned) => console.stage("plan", || planned.plan(&analysis.groups))?,
         None => {
             let measuring = samples.as_ref().zip(engine.as_deref());
             let statistics = statistics(arguments, &file, &analysis, &config.criterion, measuring, &mut console)?;
-            let scores = console.stage("score", || analysis.score_with(&config, statistics.as_ref()))?;
+            let (gradients, report) =
+                gradients::gather(&arguments.calibration, &analysis, &config, measuring, &mut console)?.unzip();
+            losses = report;
+            let evidence = Evidence { statistics: statistics.as_ref(), gradients: gradients.as_ref() };
+            let scores = console.stage("score", || analysis.score_by(&config, evidence))?;
             console.stage("allocate", || analysis.allocate(&scores, &config))?
         }
     };
@@ -62,7 +70,8 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let mut checked = verified(arguments, &file, &rewritten, &mut console)?;
     let calibration = match samples.as_ref().zip(engine.as_deref()) {
         Some((samples, engine)) => {
-            Some(repair(arguments, samples, engine, &file, &mut rewritten, &mut checked, &mut console)?)
+            let calibration = repair(arguments, samples, engine, &file, &mut rewritten, &mut checked, &mut console)?;
+            Some(Calibration { gradients: losses, ..calibration })
         }
         None => None,
     };
@@ -271,6 +280,7 @@ fn config(arguments: &PruneArguments) -> PruneConfig {
         protect: arguments.protect.clone(),
         heads: arguments.heads,
         head_dims: arguments.head_dims,
+        importance: arguments.calibration.importance.unwrap_or_default(),
         seed: arguments.check.seed,
     }
 }

@@ -6,6 +6,7 @@
 mod calibration;
 mod count;
 mod explain;
+mod gradients;
 mod inspection;
 mod inspection_text;
 mod locks;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+pub use gradients::{GradientReport, GroupAgreement, OutputLoss, StopRow, TaskLoss};
 pub use calibration::{Calibration, FidelityRow, OutputFidelityRow, RepairRow};
 pub use explain::explain;
 pub use inspection::{GroupRow, Inspection, Share};
