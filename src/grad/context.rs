@@ -10,7 +10,7 @@ use half::f16;
 use super::facts::{Fact, Facts};
 use crate::engine::ElementType;
 use crate::proto::build::{Nodes, int, ints};
-use crate::proto::onnx::{AttributeProto, TensorProto};
+use crate::proto::onnx::{AttributeProto, NodeProto, TensorProto};
 use crate::proto::tensor;
 
 /// What rules work with.
@@ -55,6 +55,13 @@ impl<'a> Context<'a> {
         tensor::to_i64(tensor).map_err(|error| error.to_string())
     }
 
+    /// Floating-point numbers that are constant in the model.
+    pub(super) fn constant_floats(&self, name: &str) -> Result<Vec<f64>, String> {
+        let tensor = self.constants.get(name).ok_or_else(|| format!("`{name}` is not constant"))?;
+        let values = tensor::to_f32(tensor).map_err(|error| error.to_string())?;
+        Ok(values.into_iter().map(f64::from).collect())
+    }
+
     /// A number of the float type of `like`.
     pub(super) fn scalar(&mut self, like: &str, value: f64) -> Result<String, String> {
         let element = self.fact(like)?.element;
@@ -62,13 +69,18 @@ impl<'a> Context<'a> {
         Ok(self.nodes.constant(element, &[], data))
     }
 
-    /// A constant tensor of ones of the float type of `like`.
-    pub(super) fn ones(&mut self, like: &str, shape: &[usize]) -> Result<String, String> {
+    /// A constant tensor of the float type of `like`.
+    pub(super) fn numbers(&mut self, like: &str, shape: &[usize], values: &[f64]) -> Result<String, String> {
         let element = self.fact(like)?.element;
-        let one = bytes(element, 1.0)?;
-        let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n < 1 << 28);
-        let count = count.ok_or_else(|| format!("{shape:?} is too large"))?;
-        Ok(self.nodes.constant(element, shape, one.repeat(count)))
+        let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        if count != Some(values.len()) {
+            return Err(format!("{} numbers for {shape:?}", values.len()));
+        }
+        let mut data = Vec::new();
+        for value in values {
+            data.extend(bytes(element, *value)?);
+        }
+        Ok(self.nodes.constant(element, shape, data))
     }
 
     /// `value · factor`.
@@ -126,6 +138,26 @@ impl<'a> Context<'a> {
         self.node("Transpose", &[value], vec![ints("perm", order)])
     }
 
+    /// The values along an axis cut into parts of these extents.
+    pub(super) fn split(&mut self, value: &str, axis: usize, extents: &[usize]) -> Vec<String> {
+        let outputs: Vec<String> = extents.iter().map(|_| self.nodes.fresh()).collect();
+        let mut node = NodeProto {
+            op_type: Some("Split".to_owned()),
+            name: outputs.first().cloned(),
+            input: vec![value.to_owned()],
+            output: outputs.clone(),
+            attribute: vec![int("axis", i64::try_from(axis).unwrap_or(i64::MAX))],
+            ..Default::default()
+        };
+        if self.opset < 13 {
+            node.attribute.push(ints("split", extents));
+        } else {
+            node.input.push(self.nodes.integers(&crate::proto::build::signed(extents)));
+        }
+        self.nodes.list.push(node);
+        outputs
+    }
+
     /// The sum over axes.
     pub(super) fn sum(&mut self, value: &str, axes: &[usize], keep: bool) -> String {
         self.reduce("ReduceSum", 13, value, axes, keep)
@@ -137,7 +169,7 @@ impl<'a> Context<'a> {
     }
 
     /// Axes are an input since set `since`.
-    fn reduce(&mut self, operator: &str, since: i64, value: &str, axes: &[usize], keep: bool) -> String {
+    pub(super) fn reduce(&mut self, operator: &str, since: i64, value: &str, axes: &[usize], keep: bool) -> String {
         let keep = int("keepdims", i64::from(keep));
         if self.opset < since {
             return self.node(operator, &[value], vec![ints("axes", axes), keep]);
@@ -158,6 +190,17 @@ impl<'a> Context<'a> {
     /// The gradient of `of` from that of what it was broadcast to, which has the shape `from`.
     pub(super) fn unbroadcast(&mut self, gradient: &str, from: &[usize], of: &str) -> Result<String, String> {
         let shape = self.shape(of)?;
+        self.shrink(gradient, from, shape, of)
+    }
+
+    /// The same for a value of a shape that is known otherwise.
+    pub(super) fn shrink(
+        &mut self,
+        gradient: &str,
+        from: &[usize],
+        shape: &[usize],
+        of: &str,
+    ) -> Result<String, String> {
         let lead = from.len().checked_sub(shape.len()).ok_or("a broadcast that loses axes")?;
         let shrunk = from.iter().skip(lead).zip(shape).enumerate().filter(|(_, (f, s))| f != s);
         let axes: Vec<usize> = (0..lead).chain(shrunk.map(|(axis, _)| axis + lead)).collect();
@@ -169,7 +212,8 @@ impl<'a> Context<'a> {
     }
 }
 
-fn bytes(element: ElementType, value: f64) -> Result<Vec<u8>, String> {
+/// A number in the form of a tensor's data.
+pub(super) fn bytes(element: ElementType, value: f64) -> Result<Vec<u8>, String> {
     Ok(match element {
         ElementType::Float => (value as f32).to_le_bytes().to_vec(),
         ElementType::Double => value.to_le_bytes().to_vec(),

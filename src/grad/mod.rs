@@ -7,15 +7,21 @@
 //! extents of the batch axis are taken when the model runs.
 
 mod backward;
+mod compose;
 mod context;
 mod facts;
 mod rules;
 mod step;
 mod table;
+mod upgrade;
+mod walk;
+mod weights;
 
-pub use backward::{Backward, Stop, backward};
+pub use backward::{Backward, backward};
 pub use facts::{Fact, Facts, facts_of_run, measure};
 pub use table::{GRADIENTS, Row};
+pub use walk::Stop;
+pub use weights::weights;
 
 /// The gradients of a node's inputs, by slot; `None` for what needs none or has no formula. The error is the reason why there are none.
 type Gradients = std::result::Result<Vec<Option<String>>, String>;

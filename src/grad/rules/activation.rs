@@ -7,6 +7,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use super::super::Gradients;
 use super::super::context::Context;
 use super::super::step::Step;
+use super::curves;
 use crate::proto::build::int;
 
 pub(crate) fn identity(step: &Step, _: &mut Context) -> Gradients {
@@ -73,15 +74,15 @@ pub(crate) fn reciprocal(step: &Step, context: &mut Context) -> Gradients {
 /// 2 / √π · exp(-x²)
 pub(crate) fn error_function(step: &Step, context: &mut Context) -> Gradients {
     let x = step.input(0)?;
-    let bell = gauss(context, x, 1.0)?;
+    let bell = gauss(context, x, x, 1.0)?;
     let slope = context.scale(&bell, x, 2.0 / PI.sqrt())?;
     times(step, context, &slope)
 }
 
 /// exp(-factor · x²)
-fn gauss(context: &mut Context, x: &str, factor: f64) -> Result<String, String> {
+fn gauss(context: &mut Context, x: &str, like: &str, factor: f64) -> Result<String, String> {
     let square = context.op("Mul", &[x, x]);
-    let exponent = context.scale(&square, x, -factor)?;
+    let exponent = context.scale(&square, like, -factor)?;
     Ok(context.op("Exp", &[&exponent]))
 }
 
@@ -188,20 +189,26 @@ pub(crate) fn clip(step: &Step, context: &mut Context) -> Gradients {
     step.first(gradient)
 }
 
-/// Φ(x) + x φ(x), for the form with the error function.
+/// Φ(x) + x φ(x), or that of the form with tanh.
 pub(crate) fn gelu(step: &Step, context: &mut Context) -> Gradients {
     let x = step.input(0)?;
-    if !matches!(step.text("approximate"), b"" | b"none") {
-        return Err("the approximation by tanh".to_owned());
+    if step.text("approximate") == b"tanh" {
+        let slope = curves::gelu_by_tanh(context, x, x)?;
+        return times(step, context, &slope);
     }
-    let scaled = context.scale(x, x, FRAC_1_SQRT_2)?;
-    let erf = context.op("Erf", &[&scaled]);
-    let one = context.scalar(x, 1.0)?;
-    let twice = context.op("Add", &[&erf, &one]);
-    let cumulative = context.scale(&twice, x, 0.5)?;
-    let bell = gauss(context, x, 0.5)?;
-    let weighted = context.op("Mul", &[x, &bell]);
-    let weighted = context.scale(&weighted, x, 1.0 / (2.0 * PI).sqrt())?;
-    let slope = context.op("Add", &[&cumulative, &weighted]);
+    let slope = gelu_slope(context, x, x)?;
     times(step, context, &slope)
+}
+
+/// The slope at `x`, which has the type of `like`.
+pub(super) fn gelu_slope(context: &mut Context, x: &str, like: &str) -> Result<String, String> {
+    let scaled = context.scale(x, like, FRAC_1_SQRT_2)?;
+    let erf = context.op("Erf", &[&scaled]);
+    let one = context.scalar(like, 1.0)?;
+    let twice = context.op("Add", &[&erf, &one]);
+    let cumulative = context.scale(&twice, like, 0.5)?;
+    let bell = gauss(context, x, like, 0.5)?;
+    let weighted = context.op("Mul", &[x, &bell]);
+    let weighted = context.scale(&weighted, like, 1.0 / (2.0 * PI).sqrt())?;
+    Ok(context.op("Add", &[&cumulative, &weighted]))
 }

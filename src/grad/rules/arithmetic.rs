@@ -24,6 +24,11 @@ pub(crate) fn add(step: &Step, context: &mut Context) -> Gradients {
     (0..step.node.input.len()).map(|slot| part(step, context, slot, |_| Ok(g.to_owned()))).collect()
 }
 
+pub(crate) fn mean(step: &Step, context: &mut Context) -> Gradients {
+    let g = context.scale(step.gradient()?, step.output()?, 1.0 / step.node.input.len() as f64)?;
+    (0..step.node.input.len()).map(|slot| part(step, context, slot, |_| Ok(g.clone()))).collect()
+}
+
 pub(crate) fn subtract(step: &Step, context: &mut Context) -> Gradients {
     let g = step.gradient()?;
     let first = part(step, context, 0, |_| Ok(g.to_owned()))?;

@@ -1,11 +1,13 @@
 //! Convolutions: the gradient of the input is the opposite convolution with the same weight, that of the weight a
-//! convolution of the input with the gradient, batch and channels exchanged.
+//! product of the gradient with the windows of the input.
 //!
-//! Invariant: spatial extents and channels are those that were measured; the batch is open.
+//! Invariant: spatial extents and channels are those that were measured; the batch is open. Where all strides are 1, the
+//! opposite convolution is one with the kernel turned round, which engines compute faster.
 
 use super::super::Gradients;
 use super::super::context::Context;
 use super::super::step::Step;
+use super::matrices::Matrix;
 use crate::proto::build::{int, ints};
 use crate::proto::onnx::AttributeProto;
 
@@ -58,8 +60,25 @@ impl Window {
         Ok(window)
     }
 
+    /// The matrix by which an axis of extent `before` is averaged to `after`. Padding counts where `padded` says so, but
+    /// not what rounding up lets a window reach beyond it.
+    pub(super) fn averages(&self, axis: usize, before: usize, after: usize, padded: bool) -> Result<Matrix, String> {
+        let get = |list: &[usize]| list.get(axis).copied().ok_or("an axis without a window");
+        let (kernel, stride, dilation) = (get(&self.kernel)?, get(&self.strides)?, get(&self.dilations)?);
+        let (begin, end) = self.pads.get(axis).copied().ok_or("an axis without pads")?;
+        let mut matrix = Matrix::zeros(after, before)?;
+        for row in 0..after {
+            let positions = (0..kernel).map(|tap| row * stride + tap * dilation);
+            let inside: Vec<usize> =
+                positions.clone().filter_map(|at| at.checked_sub(begin)).filter(|at| *at < before).collect();
+            let count = if padded { positions.filter(|at| *at < begin + before + end).count() } else { inside.len() };
+            inside.iter().for_each(|at| matrix.add(row, *at, 1.0 / count as f64));
+        }
+        Ok(matrix)
+    }
+
     /// How far every kernel reaches, with its stride.
-    fn spans(&self) -> impl Iterator<Item = (usize, usize)> {
+    pub(super) fn spans(&self) -> impl Iterator<Item = (usize, usize)> {
         let reach = self.kernel.iter().zip(&self.dilations).map(|(k, d)| k.saturating_sub(1) * d + 1);
         reach.zip(self.strides.iter().copied())
     }
@@ -89,6 +108,9 @@ impl Window {
         input: &[usize],
         output: &[usize],
     ) -> Result<String, String> {
+        if let Some(pads) = self.turned_pads() {
+            return self.turned(context, gradient, weight, group, input, output, pads);
+        }
         let mut padding = Vec::new();
         for (((span, stride), (begin, end)), (i, o)) in
             self.spans().zip(&self.pads).zip(input.iter().zip(output).skip(2))
@@ -102,8 +124,121 @@ impl Window {
         Ok(context.node("ConvTranspose", &[gradient, weight], attributes))
     }
 
-    /// The gradient of the weight of a convolution of `input` whose output has the `gradient`.
+    /// The pads of the convolution that leads back, where it is one.
+    fn turned_pads(&self) -> Option<Vec<usize>> {
+        if self.strides.iter().any(|s| *s != 1) {
+            return None;
+        }
+        let sides = |side: fn(&(usize, usize)) -> usize| {
+            self.spans().zip(&self.pads).map(move |((span, _), pads)| span.checked_sub(1)?.checked_sub(side(pads)))
+        };
+        sides(|p| p.0).chain(sides(|p| p.1)).collect()
+    }
+
+    /// The way back as a convolution: kernels turned round, channels exchanged within their group.
+    #[allow(clippy::too_many_arguments)]
+    fn turned(
+        &self,
+        context: &mut Context,
+        gradient: &str,
+        weight: &str,
+        group: usize,
+        input: &[usize],
+        output: &[usize],
+        pads: Vec<usize>,
+    ) -> Result<String, String> {
+        let count = |shape: &[usize]| shape.get(1).copied().and_then(|c| c.checked_div(group)).ok_or("no group");
+        let (inside, outside) = (count(input)?, count(output)?);
+        let rank = self.kernel.len();
+        let mut kernel = weight.to_owned();
+        for (axis, extent) in self.kernel.iter().enumerate().filter(|(_, extent)| **extent > 1) {
+            let order: Vec<i64> = (0..*extent).rev().map(signed).collect();
+            let order = context.nodes.integers(&order);
+            kernel = context.node("Gather", &[&kernel, &order], vec![int("axis", signed(axis + 2))]);
+        }
+        let swap = |first: usize| -> Vec<usize> {
+            (0..first).chain([first + 1, first]).chain(first + 2..first + 2 + rank).collect()
+        };
+        let space: Vec<i64> = self.kernel.iter().copied().map(signed).collect();
+        if group == 1 {
+            kernel = context.transpose(&kernel, &swap(0));
+        } else {
+            let divided = [&[signed(group), signed(outside), signed(inside)], &space[..]].concat();
+            kernel = context.reshape(&kernel, &divided);
+            kernel = context.transpose(&kernel, &swap(1));
+            let whole = [&[signed(group * inside), signed(outside)], &space[..]].concat();
+            kernel = context.reshape(&kernel, &whole);
+        }
+        let attributes = vec![
+            ints("kernel_shape", &self.kernel),
+            ints("dilations", &self.dilations),
+            ints("pads", &pads),
+            int("group", signed(group)),
+        ];
+        Ok(context.node("Conv", &[gradient, &kernel], attributes))
+    }
+
+    /// The gradient of the weight of a convolution of `input` whose output has the `gradient`; `shape` and `out` are
+    /// theirs.
     fn weight(
+        &self,
+        context: &mut Context,
+        input: &str,
+        gradient: &str,
+        group: usize,
+        (shape, out): (&[usize], &[usize]),
+    ) -> Result<String, String> {
+        let product = |list: &[usize]| list.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        let taps = product(&self.kernel).ok_or("a kernel that overflows")?;
+        let windows = product(out.get(2..).unwrap_or_default()).and_then(|n| n.checked_mul(taps));
+        let windows = windows.and_then(|n| n.checked_mul(shape.get(1).copied().unwrap_or(0)));
+        if taps.checked_mul(taps).is_some_and(|n| n <= 1 << 18) && windows.is_some_and(|n| n <= 1 << 26) {
+            return self.weight_by_windows(context, input, gradient, group, taps, (shape, out));
+        }
+        self.weight_by_convolution(context, input, gradient, group, shape)
+    }
+
+    /// The windows, cut out by a convolution with kernels that hold a single 1 each, then one product of matrices.
+    fn weight_by_windows(
+        &self,
+        context: &mut Context,
+        input: &str,
+        gradient: &str,
+        group: usize,
+        taps: usize,
+        (shape, out): (&[usize], &[usize]),
+    ) -> Result<String, String> {
+        let count = |shape: &[usize]| shape.get(1).copied().and_then(|c| c.checked_div(group)).ok_or("no group");
+        let (inside, outside) = (count(shape)?, count(out)?);
+        let space: Vec<i64> = self.kernel.iter().copied().map(signed).collect();
+        let is_whole = taps == 1 && self.strides.iter().all(|s| *s == 1) && self.pads.iter().all(|p| *p == (0, 0));
+        let windows = if is_whole {
+            input.to_owned()
+        } else {
+            let channels = inside * group;
+            let single: Vec<f64> = (0..taps * taps).map(|i| f64::from(u8::from(i % (taps + 1) == 0))).collect();
+            let single = context.numbers(input, &[&[1, taps, 1], &self.kernel[..]].concat(), &single)?;
+            let each: Vec<i64> = [&[signed(channels), signed(taps), 1], &space[..]].concat();
+            let each = context.nodes.integers(&each);
+            let each = context.op("Expand", &[&single, &each]);
+            let kernels = context.reshape(&each, &[&[signed(channels * taps), 1], &space[..]].concat());
+            context.node("Conv", &[input, &kernels], self.attributes(channels))
+        };
+        let lead: &[i64] = if group == 1 { &[] } else { &[signed(group)] };
+        let windows = context.reshape(&windows, &[&[0], lead, &[signed(inside * taps), -1]].concat());
+        let gradient = context.reshape(gradient, &[&[0], lead, &[signed(outside), -1]].concat());
+        let rank = lead.len() + 3;
+        let mut order: Vec<usize> = (0..rank).collect();
+        order.swap(rank - 1, rank - 2);
+        let windows = context.transpose(&windows, &order);
+        let products = context.op("MatMul", &[&gradient, &windows]);
+        let sum = context.sum(&products, &[0], false);
+        Ok(context.reshape(&sum, &[&[signed(group * outside), signed(inside)], &space[..]].concat()))
+    }
+
+    /// A convolution of the input with the gradient, batch and channels exchanged: for kernels that are too large to
+    /// cut out windows.
+    fn weight_by_convolution(
         &self,
         context: &mut Context,
         input: &str,
@@ -111,7 +246,6 @@ impl Window {
         group: usize,
         shape: &[usize],
     ) -> Result<String, String> {
-        let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let channels = shape.get(1).copied().unwrap_or(0);
         let inside = channels.checked_div(group).ok_or("no group")?;
         let space = shape.get(2..).unwrap_or_default();
@@ -142,6 +276,10 @@ impl Window {
     }
 }
 
+fn signed(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
 fn group(step: &Step) -> Result<usize, String> {
     usize::try_from(step.int("group", 1)).ok().filter(|g| *g > 0).ok_or_else(|| "no group".to_owned())
 }
@@ -163,7 +301,7 @@ pub(crate) fn conv(step: &Step, context: &mut Context) -> Gradients {
         false => None,
     };
     let second = match step.needs(1) {
-        true => Some(window.weight(context, x, g, group, input)?),
+        true => Some(window.weight(context, x, g, group, (input, output))?),
         false => None,
     };
     Ok(vec![first, second, bias(step, context, output.len())?])
@@ -180,7 +318,7 @@ pub(crate) fn transposed(step: &Step, context: &mut Context) -> Gradients {
     let group = group(step)?;
     let first = step.needs(0).then(|| context.node("Conv", &[g, w], window.attributes(group)));
     let second = match step.needs(1) {
-        true => Some(window.weight(context, g, x, group, output)?),
+        true => Some(window.weight(context, g, x, group, (output, input))?),
         false => None,
     };
     Ok(vec![first, second, bias(step, context, output.len())?])

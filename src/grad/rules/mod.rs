@@ -2,9 +2,20 @@
 
 pub(super) mod activation;
 pub(super) mod arithmetic;
+pub(super) mod attention;
+pub(super) mod blocks;
 pub(super) mod conv;
+pub(super) mod curves;
+pub(super) mod einsum;
+pub(super) mod fused;
 pub(super) mod linear;
+mod matrices;
 pub(super) mod normalise;
+pub(super) mod pad;
 pub(super) mod pool;
+pub(super) mod quantise;
 pub(super) mod rearrange;
+pub(super) mod recurrent;
 pub(super) mod reduce;
+pub(super) mod resize;
+pub(super) mod scatter;

@@ -53,13 +53,18 @@ pub(crate) fn batch(step: &Step, context: &mut Context) -> Gradients {
 }
 
 /// The input with mean 0 and variance 1 over `axes`, and 1 / √(variance + ε).
-fn standardised(step: &Step, context: &mut Context, axes: &[usize]) -> Result<(String, String), String> {
-    let x = step.input(0)?;
+pub(super) fn standardised(
+    context: &mut Context,
+    x: &str,
+    like: &str,
+    axes: &[usize],
+    epsilon: f64,
+) -> Result<(String, String), String> {
     let mean = context.mean(x, axes);
     let centred = context.op("Sub", &[x, &mean]);
     let square = context.op("Mul", &[&centred, &centred]);
     let variance = context.mean(&square, axes);
-    let epsilon = context.scalar(x, step.float("epsilon", 1e-5))?;
+    let epsilon = context.scalar(like, epsilon)?;
     let shifted = context.op("Add", &[&variance, &epsilon]);
     let root = context.op("Sqrt", &[&shifted]);
     let inverse = context.op("Reciprocal", &[&root]);
@@ -67,7 +72,7 @@ fn standardised(step: &Step, context: &mut Context, axes: &[usize]) -> Result<(S
 }
 
 /// (s - mean(s) - z mean(s z)) / √(variance + ε), where z is the standardised input and s the gradient at it.
-fn through(context: &mut Context, s: &str, z: &str, inverse: &str, axes: &[usize]) -> String {
+pub(super) fn through(context: &mut Context, s: &str, z: &str, inverse: &str, axes: &[usize]) -> String {
     let mean = context.mean(s, axes);
     let product = context.op("Mul", &[s, z]);
     let agreement = context.mean(&product, axes);
@@ -78,15 +83,34 @@ fn through(context: &mut Context, s: &str, z: &str, inverse: &str, axes: &[usize
 }
 
 pub(crate) fn layer(step: &Step, context: &mut Context) -> Gradients {
-    let (g, x, scale) = (step.gradient()?, step.input(0)?, step.input(1)?);
+    let (g, x) = (step.gradient()?, step.input(0)?);
     let shape = context.shape(x)?;
     let axes: Vec<usize> = (context.axis(x, step.int("axis", -1))?..shape.len()).collect();
-    let (z, inverse) = standardised(step, context, &axes)?;
-    let s = context.op("Mul", &[g, scale]);
-    let first = step.needs(0).then(|| through(context, &s, &z, &inverse, &axes));
+    let (z, inverse) = standardised(context, x, x, &axes, step.float("epsilon", 1e-5))?;
+    affine(step, context, g, shape, &z, |context, s| Ok(through(context, s, &z, &inverse, &axes)))
+}
+
+/// y = z scale + bias with the scale in slot 1 and the bias in slot 2; `of_input` leads from the gradient of z to that of
+/// the input.
+pub(super) fn affine(
+    step: &Step,
+    context: &mut Context,
+    g: &str,
+    shape: &[usize],
+    z: &str,
+    of_input: impl FnOnce(&mut Context, &str) -> Result<String, String>,
+) -> Gradients {
+    let scale = step.input(1)?;
+    let first = match step.needs(0) {
+        true => {
+            let s = context.op("Mul", &[g, scale]);
+            Some(of_input(context, &s)?)
+        }
+        false => None,
+    };
     let second = match step.needs(1) {
         true => {
-            let product = context.op("Mul", &[g, &z]);
+            let product = context.op("Mul", &[g, z]);
             Some(context.unbroadcast(&product, shape, scale)?)
         }
         false => None,
@@ -98,12 +122,87 @@ pub(crate) fn layer(step: &Step, context: &mut Context) -> Gradients {
     Ok(vec![first, second, third])
 }
 
+/// RMSNormalization: y = z scale, where z = x / √(mean(x²) + ε).
+pub(crate) fn root_mean_square(step: &Step, context: &mut Context) -> Gradients {
+    let (g, x) = (step.gradient()?, step.input(0)?);
+    let shape = context.shape(x)?;
+    let axes: Vec<usize> = (context.axis(x, step.int("axis", -1))?..shape.len()).collect();
+    let (z, inverse) = scaled(context, x, x, &axes, step.float("epsilon", 1e-5))?;
+    affine(step, context, g, shape, &z, |context, s| Ok(through_scaling(context, s, &z, &inverse, &axes)))
+}
+
+/// The input with mean square 1 over `axes`, and 1 / √(mean square + ε).
+pub(super) fn scaled(
+    context: &mut Context,
+    x: &str,
+    like: &str,
+    axes: &[usize],
+    epsilon: f64,
+) -> Result<(String, String), String> {
+    let square = context.op("Mul", &[x, x]);
+    let mean = context.mean(&square, axes);
+    let epsilon = context.scalar(like, epsilon)?;
+    let shifted = context.op("Add", &[&mean, &epsilon]);
+    let root = context.op("Sqrt", &[&shifted]);
+    let inverse = context.op("Reciprocal", &[&root]);
+    Ok((context.op("Mul", &[x, &inverse]), inverse))
+}
+
+/// (s - z mean(s z)) / √(mean square + ε)
+pub(super) fn through_scaling(context: &mut Context, s: &str, z: &str, inverse: &str, axes: &[usize]) -> String {
+    let product = context.op("Mul", &[s, z]);
+    let agreement = context.mean(&product, axes);
+    let along = context.op("Mul", &[z, &agreement]);
+    let rest = context.op("Sub", &[s, &along]);
+    context.op("Mul", &[&rest, inverse])
+}
+
+/// GroupNormalization: every group is standardised as a row. Scale and bias are given per group up to operator set 20,
+/// per channel from 21 on.
+pub(crate) fn group(step: &Step, context: &mut Context) -> Gradients {
+    let (g, x, scale) = (step.gradient()?, step.input(0)?, step.input(1)?);
+    let groups = step.int("num_groups", 0);
+    let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let channels = number(context.shape(x)?.get(1).copied().unwrap_or(0));
+    let inside = channels.checked_div(groups).filter(|n| *n > 0 && n * groups == channels).ok_or("no group")?;
+    let rows = context.reshape(x, &[0, groups, inside, -1]);
+    let (z, inverse) = standardised(context, &rows, x, &[2, 3], step.float("epsilon", 1e-5))?;
+    let g = context.reshape(g, &[0, groups, inside, -1]);
+    let entries = number(context.shape(scale)?.first().copied().unwrap_or(0));
+    let (per_group, axes) = match entries {
+        n if n == channels => ([groups, inside, 1], vec![0, 3]),
+        n if n == groups => ([groups, 1, 1], vec![0, 2, 3]),
+        _ => return Err("a scale of neither groups nor channels".to_owned()),
+    };
+    let wide = context.reshape(scale, &per_group);
+    let s = context.op("Mul", &[&g, &wide]);
+    let rows = through(context, &s, &z, &inverse, &[2, 3]);
+    let first = context.reshape_like(&rows, x);
+    let of_list = |context: &mut Context, value: &str| {
+        let sum = context.sum(value, &axes, false);
+        context.reshape(&sum, &[-1])
+    };
+    let product = context.op("Mul", &[&g, &z]);
+    let second = step.needs(1).then(|| of_list(context, &product));
+    Ok(vec![Some(first), second, step.needs(2).then(|| of_list(context, &g))])
+}
+
+/// MeanVarianceNormalization, whose definition adds 1e-9 to the standard deviation.
+pub(crate) fn mean_variance(step: &Step, context: &mut Context) -> Gradients {
+    let (g, x) = (step.gradient()?, step.input(0)?);
+    let given = step.ints("axes").unwrap_or(&[0, 2, 3]);
+    let axes: Vec<usize> = given.iter().map(|axis| context.axis(x, *axis)).collect::<Result<_, _>>()?;
+    let (z, inverse) = standardised(context, x, x, &axes, 0.0)?;
+    let gradient = through(context, g, &z, &inverse, &axes);
+    step.first(gradient)
+}
+
 pub(crate) fn instance(step: &Step, context: &mut Context) -> Gradients {
     let (g, x, scale) = (step.gradient()?, step.input(0)?, step.input(1)?);
     let rank = context.shape(x)?.len();
     let axes: Vec<usize> = (2..rank).collect();
     let others: Vec<usize> = (0..rank).filter(|axis| *axis != 1).collect();
-    let (z, inverse) = standardised(step, context, &axes)?;
+    let (z, inverse) = standardised(context, x, x, &axes, step.float("epsilon", 1e-5))?;
     let wide = per_channel(context, scale, rank);
     let s = context.op("Mul", &[g, &wide]);
     let first = step.needs(0).then(|| through(context, &s, &z, &inverse, &axes));

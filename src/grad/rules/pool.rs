@@ -4,9 +4,12 @@ use super::super::Gradients;
 use super::super::context::Context;
 use super::super::step::Step;
 use super::conv::Window;
-use super::reduce;
-use crate::proto::build::int;
-use crate::proto::onnx::NodeProto;
+use super::{matrices, reduce};
+use crate::proto::build::{int, signed};
+use crate::proto::onnx::{AttributeProto, NodeProto};
+
+/// Overlapping windows fall into this many classes at most, before operator set 16.
+const MOST_CLASSES: usize = 64;
 
 fn kernel(step: &Step) -> Result<Vec<usize>, String> {
     let kernel = step.ints("kernel_shape").ok_or("no `kernel_shape`")?;
@@ -14,30 +17,17 @@ fn kernel(step: &Step) -> Result<Vec<usize>, String> {
     kernel.ok_or_else(|| "`kernel_shape` is not understood".to_owned())
 }
 
+/// Every axis is averaged by a matrix of its own: the part of a window is the product of its parts along the axes.
 pub(crate) fn average(step: &Step, context: &mut Context) -> Gradients {
-    let (g, x) = (step.gradient()?, step.input(0)?);
-    if step.int("ceil_mode", 0) != 0 {
-        return Err("`ceil_mode`".to_owned());
-    }
+    let x = step.input(0)?;
     let (input, output) = (context.shape(x)?, context.shape(step.output()?)?);
-    let kernel = kernel(step)?;
-    let window = Window::of(step, &kernel, input, output)?;
-    let size = kernel.iter().try_fold(1usize, |n, k| n.checked_mul(*k)).ok_or("a kernel that overflows")?;
-    let mut share = context.scale(g, x, 1.0 / size as f64)?;
-    if step.int("count_include_pad", 0) == 0 {
-        // The part of every window that lies inside: the same average of ones, with the padding counted.
-        let zeros = context.zeros_like(x)?;
-        let one = context.scalar(x, 1.0)?;
-        let ones = context.op("Add", &[&zeros, &one]);
-        let mut attributes = step.node.attribute.clone();
-        attributes.retain(|a| a.name() != "count_include_pad");
-        attributes.push(int("count_include_pad", 1));
-        let part = context.node("AveragePool", &[&ones], attributes);
-        share = context.op("Div", &[&share, &part]);
+    let window = Window::of(step, &kernel(step)?, input, output)?;
+    let padded = step.int("count_include_pad", 0) != 0;
+    let mut maps = Vec::new();
+    for (axis, (before, after)) in input.iter().zip(output).enumerate().skip(2) {
+        maps.push((axis, window.averages(axis - 2, *before, *after, padded)?));
     }
-    let channels = input.get(1).copied().unwrap_or(0);
-    let ones = context.ones(x, &[&[channels, 1], &kernel[..]].concat())?;
-    let gradient = window.spread(context, &share, &ones, channels, input, output)?;
+    let gradient = matrices::back(context, step.gradient()?, x, &maps)?;
     step.first(gradient)
 }
 
@@ -47,13 +37,9 @@ pub(crate) fn maximum(step: &Step, context: &mut Context) -> Gradients {
     if step.int("storage_order", 0) != 0 {
         return Err("`storage_order`".to_owned());
     }
-    let kernel = kernel(step)?;
-    let stride = |axis: usize| step.ints("strides").and_then(|s| s.get(axis)).copied().unwrap_or(1);
-    let apart = kernel.iter().enumerate().all(|(axis, k)| i64::try_from(*k).is_ok_and(|k| k <= stride(axis)))
-        && step.ints("dilations").is_none_or(|d| d.iter().all(|d| *d == 1));
-    if !apart && context.opset < 16 {
-        return Err("windows that overlap, before operator set 16".to_owned());
-    }
+    let (input, output) = (context.shape(x)?, context.shape(step.output()?)?);
+    let window = Window::of(step, &kernel(step)?, input, output)?;
+    let apart = window.spans().all(|(span, stride)| span <= stride);
     let indices = match step.node.output.get(1).filter(|name| !name.is_empty()) {
         Some(indices) => indices.clone(),
         None => {
@@ -67,15 +53,48 @@ pub(crate) fn maximum(step: &Step, context: &mut Context) -> Gradients {
         }
     };
     let zeros = context.zeros_like(x)?;
-    let flat = |context: &mut Context, value: &str| context.reshape(value, &[-1]);
-    let (zeros, indices, g) = (flat(context, &zeros), flat(context, &indices), flat(context, g));
-    let mut attributes = vec![int("axis", 0)];
-    if !apart {
-        attributes.push(crate::proto::build::text("reduction", "add"));
+    let zeros = context.reshape(&zeros, &[-1]);
+    if apart || context.opset >= 16 {
+        let attributes = if apart { Vec::new() } else { vec![crate::proto::build::text("reduction", "add")] };
+        let spread = scatter(context, &zeros, &indices, g, attributes);
+        let gradient = context.reshape_like(&spread, x);
+        return step.first(gradient);
     }
-    let spread = context.node("ScatterElements", &[&zeros, &indices, &g], attributes);
-    let gradient = context.reshape_like(&spread, x);
+    // Windows that are far enough apart do not overlap: one scattering for each class of them.
+    let spans = window.spans().map(|(span, stride)| span.div_ceil(stride)).collect::<Vec<_>>();
+    let classes = spans.iter().try_fold(1usize, |n, s| n.checked_mul(*s)).filter(|n| *n <= MOST_CLASSES);
+    let classes = classes.ok_or("windows that overlap too often, before operator set 16")?;
+    let mut parts = Vec::new();
+    for class in 0..classes {
+        let mut rest = class;
+        let mut starts = Vec::new();
+        for span in &spans {
+            starts.push(i64::try_from(rest % span).unwrap_or(0));
+            rest /= span;
+        }
+        let starts = context.nodes.integers(&starts);
+        let ends = context.nodes.integers(&vec![i64::MAX; spans.len()]);
+        let axes: Vec<i64> = (2..).take(spans.len()).collect();
+        let (axes, steps) = (context.nodes.integers(&axes), context.nodes.integers(&signed(&spans)));
+        let [g, indices] = [g, &indices].map(|value| context.op("Slice", &[value, &starts, &ends, &axes, &steps]));
+        parts.push(scatter(context, &zeros, &indices, &g, Vec::new()));
+    }
+    let sum = context.op("Sum", &parts.iter().map(String::as_str).collect::<Vec<_>>());
+    let gradient = context.reshape_like(&sum, x);
     step.first(gradient)
+}
+
+/// Writes a gradient to the places that the indices tell, in flat values.
+fn scatter(
+    context: &mut Context,
+    zeros: &str,
+    indices: &str,
+    gradient: &str,
+    mut attributes: Vec<AttributeProto>,
+) -> String {
+    let (indices, gradient) = (context.reshape(indices, &[-1]), context.reshape(gradient, &[-1]));
+    attributes.push(int("axis", 0));
+    context.node("ScatterElements", &[zeros, &indices, &gradient], attributes)
 }
 
 pub(crate) fn global_average(step: &Step, context: &mut Context) -> Gradients {

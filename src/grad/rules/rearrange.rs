@@ -59,14 +59,55 @@ pub(crate) fn split(step: &Step, context: &mut Context) -> Gradients {
     step.first(gradient)
 }
 
-/// Axis by axis, the gradient is scattered to the positions that were read; any step, and bounds that are computed.
+/// The gradient is padded back to where it was read. Where steps are taken, or it is not known whether bounds count from
+/// the end, it is scattered axis by axis.
 pub(crate) fn slice(step: &Step, context: &mut Context) -> Gradients {
-    let (x, starts, ends) = (step.input(0)?, step.input(1)?, step.input(2)?);
-    let rank = context.shape(x)?.len();
+    let (x, starts) = (step.input(0)?, step.input(1)?);
     let axes: Vec<usize> = match step.optional(3) {
         Some(axes) => context.constant(axes)?.iter().map(|a| context.axis(x, *a)).collect::<Result<_, _>>()?,
         None => (0..context.shape(starts)?.first().copied().unwrap_or(0)).collect(),
     };
+    let steps = step.optional(4).map(|steps| context.constant(steps));
+    let is_plain = steps.is_none_or(|steps| steps.is_ok_and(|steps| steps.iter().all(|s| *s == 1)));
+    match context.constant(starts) {
+        Ok(starts) if is_plain && starts.len() == axes.len() => padded(step, context, &axes, &starts),
+        _ => scattered(step, context, axes),
+    }
+}
+
+/// Zeros before and behind, as many as were cut off.
+fn padded(step: &Step, context: &mut Context, axes: &[usize], starts: &[i64]) -> Gradients {
+    let (g, x) = (step.gradient()?, step.input(0)?);
+    let shape = context.shape(x)?;
+    let mut before = vec![context.nodes.integers(&[0]); shape.len()];
+    for (axis, start) in axes.iter().zip(starts) {
+        let extent = shape.get(*axis).and_then(|n| i64::try_from(*n).ok()).unwrap_or(i64::MAX);
+        let place = match *start {
+            // Beyond the front is the front, beyond the end nothing is read.
+            start if start.saturating_add(extent) < 0 => context.nodes.integers(&[0]),
+            start if start > extent => context.extent_of(x, *axis),
+            // Counted from the end.
+            start if start < 0 => {
+                let (start, extent) = (context.nodes.integers(&[start]), context.extent_of(x, *axis));
+                context.op("Add", &[&start, &extent])
+            }
+            start => context.nodes.integers(&[start]),
+        };
+        before.iter_mut().skip(*axis).take(1).for_each(|b| b.clone_from(&place));
+    }
+    let before = context.node("Concat", &before.iter().map(String::as_str).collect::<Vec<_>>(), vec![int("axis", 0)]);
+    let (whole, own) = (context.shape_of(x), context.shape_of(g));
+    let rest = context.op("Sub", &[&whole, &own]);
+    let behind = context.op("Sub", &[&rest, &before]);
+    let pads = context.node("Concat", &[&before, &behind], vec![int("axis", 0)]);
+    let gradient = context.op("Pad", &[g, &pads]);
+    step.first(gradient)
+}
+
+/// Axis by axis, the gradient is scattered to the positions that were read; any step, and bounds that are computed.
+fn scattered(step: &Step, context: &mut Context, axes: Vec<usize>) -> Gradients {
+    let (x, starts, ends) = (step.input(0)?, step.input(1)?, step.input(2)?);
+    let rank = context.shape(x)?.len();
     let mut gradient = step.gradient()?.to_owned();
     for (position, axis) in axes.into_iter().enumerate() {
         let pick = |context: &mut Context, list: &str| {
@@ -135,27 +176,5 @@ pub(crate) fn gather(step: &Step, context: &mut Context) -> Gradients {
     let chosen = context.node("OneHot", &[&flat, &depth, &values], vec![int("axis", 0)]);
     let gradient = context.op("MatMul", &[&chosen, &rows]);
     let gradient = context.reshape_like(&gradient, x);
-    step.first(gradient)
-}
-
-/// Padding with a constant is cut off again.
-pub(crate) fn pad(step: &Step, context: &mut Context) -> Gradients {
-    let (g, x) = (step.gradient()?, step.input(0)?);
-    if !matches!(step.text("mode"), b"" | b"constant") {
-        return Err("a mode other than constant".to_owned());
-    }
-    if step.optional(3).is_some() {
-        return Err("padding of some axes only".to_owned());
-    }
-    let pads = context.constant(step.input(1)?)?;
-    let rank = context.shape(x)?.len();
-    let before = pads.get(..rank).ok_or("too few pads")?;
-    if pads.iter().any(|p| *p < 0) {
-        return Err("negative pads".to_owned());
-    }
-    let starts = context.nodes.integers(before);
-    let shape = context.shape_of(x);
-    let ends = context.op("Add", &[&starts, &shape]);
-    let gradient = context.op("Slice", &[g, &starts, &ends]);
     step.first(gradient)
 }

@@ -71,22 +71,118 @@ pub(crate) fn extreme(step: &Step, context: &mut Context) -> Gradients {
     step.first(gradient)
 }
 
-/// The axis of a softmax. Before set 13 it flattens, which is the same for the last axis alone.
-fn softmax_axis(step: &Step, context: &Context) -> Result<usize, String> {
+/// `gradient · factor(x, y)` where the output is kept beside the input.
+fn along(
+    step: &Step,
+    context: &mut Context,
+    slope: impl FnOnce(&mut Context, &str, &str) -> Result<String, String>,
+) -> Gradients {
+    let x = step.input(0)?;
+    let (g, y) = (kept(step, context, step.gradient()?)?, kept(step, context, step.output()?)?);
+    let slope = slope(context, x, &y)?;
+    let gradient = context.op("Mul", &[&slope, &g]);
+    step.first(gradient)
+}
+
+/// sign(x)
+pub(crate) fn absolute(step: &Step, context: &mut Context) -> Gradients {
+    along(step, context, |context, x, _| Ok(context.op("Sign", &[x])))
+}
+
+/// x / y; 0 where y is.
+pub(crate) fn length(step: &Step, context: &mut Context) -> Gradients {
+    along(step, context, |context, x, y| {
+        let one = context.scalar(x, 1.0)?;
+        let zero = context.scalar(x, 0.0)?;
+        let none = context.op("Equal", &[y, &zero]);
+        let safe = context.op("Where", &[&none, &one, y]);
+        Ok(context.op("Div", &[x, &safe]))
+    })
+}
+
+/// 2 x
+pub(crate) fn squares(step: &Step, context: &mut Context) -> Gradients {
+    along(step, context, |context, x, _| Ok(context.op("Add", &[x, x])))
+}
+
+/// exp(x - y)
+pub(crate) fn log_sum_exp(step: &Step, context: &mut Context) -> Gradients {
+    along(step, context, |context, x, y| {
+        let rest = context.op("Sub", &[x, y]);
+        Ok(context.op("Exp", &[&rest]))
+    })
+}
+
+/// exp(-y)
+pub(crate) fn log_sum(step: &Step, context: &mut Context) -> Gradients {
+    let x = step.input(0)?;
+    let (g, y) = (kept(step, context, step.gradient()?)?, kept(step, context, step.output()?)?);
+    let sum = context.op("Exp", &[&y]);
+    let share = context.op("Div", &[&g, &sum]);
+    let shape = context.shape_of(x);
+    let gradient = context.op("Expand", &[&share, &shape]);
+    step.first(gradient)
+}
+
+/// y / x where no factor is 0. One factor that is 0 gets the product of the others; where two are, all get 0.
+pub(crate) fn product(step: &Step, context: &mut Context) -> Gradients {
+    let axes = axes(step, context)?;
+    along(step, context, |context, x, _| {
+        let (zero, one) = (context.scalar(x, 0.0)?, context.scalar(x, 1.0)?);
+        let none = context.op("Equal", &[x, &zero]);
+        let safe = context.op("Where", &[&none, &one, x]);
+        let others = context.reduce("ReduceProd", 18, &safe, &axes, true);
+        let zeros = context.op("Where", &[&none, &one, &zero]);
+        let count = context.sum(&zeros, &axes, true);
+        let further = context.op("Sub", &[&count, &zeros]);
+        let is_last = context.op("Equal", &[&further, &zero]);
+        let quotient = context.op("Div", &[&others, &safe]);
+        context.masked(&is_last, &quotient, x)
+    })
+}
+
+/// LpNormalization: (g - sign(x) Σ g y) / n for the sum of sizes n, (g - y Σ g y) / n for the root of squares.
+pub(crate) fn unit_length(step: &Step, context: &mut Context) -> Gradients {
+    let (g, x, y) = (step.gradient()?, step.input(0)?, step.output()?);
+    let axis = context.axis(x, step.int("axis", -1))?;
+    let (operator, direction) = match step.int("p", 2) {
+        1 => ("ReduceL1", context.op("Sign", &[x])),
+        2 => ("ReduceL2", y.to_owned()),
+        p => return Err(format!("p = {p}")),
+    };
+    let size = context.reduce(operator, 18, x, &[axis], true);
+    let product = context.op("Mul", &[g, y]);
+    let sum = context.sum(&product, &[axis], true);
+    let along = context.op("Mul", &[&direction, &sum]);
+    let rest = context.op("Sub", &[g, &along]);
+    let gradient = context.op("Div", &[&rest, &size]);
+    step.first(gradient)
+}
+
+/// GlobalMaxPool: the maxima share.
+pub(crate) fn global_maximum(step: &Step, context: &mut Context) -> Gradients {
+    let (g, x, y) = (step.gradient()?, step.input(0)?, step.output()?);
+    let axes: Vec<usize> = (2..context.shape(x)?.len()).collect();
+    let hits = context.equal(x, y, x)?;
+    let count = context.sum(&hits, &axes, true);
+    let share = context.op("Div", &[g, &count]);
+    let gradient = context.op("Mul", &[&share, &hits]);
+    step.first(gradient)
+}
+
+/// The axes of a softmax: before set 13 all from `axis` on.
+fn softmax_axes(step: &Step, context: &Context) -> Result<Vec<usize>, String> {
     let y = step.output()?;
     let axis = context.axis(y, step.int("axis", if context.opset < 13 { 1 } else { -1 }))?;
-    if context.opset < 13 && axis + 1 != context.shape(y)?.len() {
-        return Err("over several axes at once, as before operator set 13".to_owned());
-    }
-    Ok(axis)
+    Ok(if context.opset < 13 { (axis..context.shape(y)?.len()).collect() } else { vec![axis] })
 }
 
 /// y (g - Σ g y)
 pub(crate) fn softmax(step: &Step, context: &mut Context) -> Gradients {
     let (g, y) = (step.gradient()?, step.output()?);
-    let axis = softmax_axis(step, context)?;
+    let axes = softmax_axes(step, context)?;
     let product = context.op("Mul", &[g, y]);
-    let sum = context.sum(&product, &[axis], true);
+    let sum = context.sum(&product, &axes, true);
     let rest = context.op("Sub", &[g, &sum]);
     let gradient = context.op("Mul", &[y, &rest]);
     step.first(gradient)
@@ -95,8 +191,8 @@ pub(crate) fn softmax(step: &Step, context: &mut Context) -> Gradients {
 /// g - exp(y) Σ g
 pub(crate) fn log_softmax(step: &Step, context: &mut Context) -> Gradients {
     let (g, y) = (step.gradient()?, step.output()?);
-    let axis = softmax_axis(step, context)?;
-    let sum = context.sum(g, &[axis], true);
+    let axes = softmax_axes(step, context)?;
+    let sum = context.sum(g, &axes, true);
     let probability = context.op("Exp", &[y]);
     let part = context.op("Mul", &[&probability, &sum]);
     let gradient = context.op("Sub", &[g, &part]);

@@ -1,0 +1,101 @@
+//! Upgrade: models of operator sets 9 and 10 in the form of set 11, which gradients are written for.
+//!
+//! Invariants: values keep their names, nodes their order; what set 11 takes as inputs and older sets as attributes
+//! becomes constants in front of the node.
+
+use std::collections::BTreeSet;
+
+use super::facts::Facts;
+use crate::engine::ElementType;
+use crate::proto::build::{Nodes, text};
+use crate::proto::onnx::{ModelProto, NodeProto};
+
+/// The set that models are brought to.
+pub(super) const TARGET: i64 = 11;
+/// The oldest set that they are brought from.
+pub(super) const OLDEST: i64 = 9;
+
+/// The model in the form of set 11.
+///
+/// # Errors
+/// A node whose attributes are not understood, as text.
+pub(super) fn upgrade(model: &ModelProto, facts: &Facts, names: BTreeSet<String>) -> Result<ModelProto, String> {
+    let mut model = model.clone();
+    let version = |domain: &str| matches!(domain, "" | "ai.onnx");
+    let before = model.opset_import.iter().find(|o| version(o.domain())).map_or(1, |o| o.version());
+    model.opset_import.iter_mut().filter(|o| version(o.domain())).for_each(|o| o.version = Some(TARGET));
+    let Some(graph) = model.graph.as_mut() else { return Ok(model) };
+    let mut nodes = Nodes::new("upgraded", names);
+    for mut node in std::mem::take(&mut graph.node) {
+        if matches!(node.domain(), "" | "ai.onnx") {
+            change(&mut node, &mut nodes, facts, before)?;
+        }
+        nodes.list.push(node);
+    }
+    graph.node = nodes.list;
+    Ok(model)
+}
+
+fn change(
+    node: &mut NodeProto,
+    nodes: &mut Nodes,
+    facts: &Facts,
+    before: i64,
+) -> Result<(), String> {
+    let operator = node.op_type().to_owned();
+    match operator.as_str() {
+        "Clip" => {
+            let bounds = ["min", "max"].map(|name| float(node, name));
+            let bounds = bounds.map(|bound| bound.map(|bound| numbers(node, nodes, facts, bound)).transpose());
+            let [low, high] = bounds;
+            let [low, high] = [low?, high?];
+            if low.is_some() || high.is_some() {
+                node.input.push(low.unwrap_or_default());
+                node.input.extend(high);
+            }
+            node.attribute.clear();
+        }
+        "Pad" => {
+            let pads = ints(node, "pads").ok_or("a Pad without pads")?;
+            let value = float(node, "value").unwrap_or(0.0);
+            let inputs = [nodes.integers(&pads), numbers(node, nodes, facts, value)?];
+            node.input.extend(inputs);
+            node.attribute.retain(|a| a.name() == "mode");
+        }
+        "Slice" if before < 10 => {
+            let (starts, ends) = (ints(node, "starts"), ints(node, "ends"));
+            let (Some(starts), Some(ends)) = (starts, ends) else { return Err("a Slice without bounds".to_owned()) };
+            let axes = ints(node, "axes").unwrap_or_else(|| (0..).take(starts.len()).collect());
+            let inputs = [nodes.integers(&starts), nodes.integers(&ends), nodes.integers(&axes)];
+            node.input.extend(inputs);
+            node.attribute.clear();
+        }
+        "Upsample" | "Resize" => {
+            node.op_type = Some("Resize".to_owned());
+            let region = nodes.constant(ElementType::Float, &[0], Vec::new());
+            let place = node.input.len().min(1);
+            node.input.insert(place, region);
+            node.attribute.push(text("coordinate_transformation_mode", "asymmetric"));
+            node.attribute.push(text("nearest_mode", "floor"));
+        }
+        "Scatter" => node.op_type = Some("ScatterElements".to_owned()),
+        "If" | "Loop" | "Scan" => return Err("a body of an operator set below 11".to_owned()),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn float(node: &NodeProto, name: &str) -> Option<f32> {
+    node.attribute.iter().find(|a| a.name() == name).map(|a| a.f())
+}
+
+fn ints(node: &NodeProto, name: &str) -> Option<Vec<i64>> {
+    node.attribute.iter().find(|a| a.name() == name).map(|a| a.ints.clone())
+}
+
+/// A number of the type of the node's input.
+fn numbers(node: &NodeProto, nodes: &mut Nodes, facts: &Facts, value: f32) -> Result<String, String> {
+    let input = node.input.first().ok_or("a node without inputs")?;
+    let element = facts.get(input).ok_or_else(|| format!("the type of `{input}` is not known"))?.element;
+    Ok(nodes.constant(element, &[], super::context::bytes(element, f64::from(value))?))
+}
