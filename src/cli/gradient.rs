@@ -1,10 +1,11 @@
 //! Gradients: the backward pass of a model, written as a model of its own.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
 use onnx_mtprune::functions;
-use onnx_mtprune::grad::{self, Backward};
+use onnx_mtprune::grad::{self, Backward, Facts};
 use onnx_mtprune::proto::{self, Output, WriteOptions};
 use onnx_mtprune::{Error, Result};
 
@@ -55,11 +56,16 @@ pub(super) fn run(arguments: &GradientArguments) -> Result<()> {
         _ => named.to_vec(),
     };
     let of: Vec<String> = or(&arguments.of, graph.output.iter().map(|o| o.name()).collect());
-    let wanted: Vec<String> = or(&arguments.with_respect_to, graph.initializer.iter().map(|t| t.name()).collect());
+    let wanted = match arguments.with_respect_to.as_slice() {
+        [] => grad::weights(&inlined.model, &facts),
+        named => named.to_vec(),
+    };
     let backward = console.stage("differentiate", || grad::backward(&inlined.model, &facts, &of, &wanted))?;
-    let page = page(&backward);
+    let page = page(&backward, &facts, &of);
     if backward.gradients.is_empty() {
-        return Err(Error::input(format!("no gradient can be written: {}", page.trim_end().replace('\n', "; ")))
+        let why = reasons(&backward).into_iter().map(|(reason, _)| reason).collect::<Vec<_>>().join("; ");
+        let why = if why.is_empty() { "no weight is connected with the outputs".to_owned() } else { why };
+        return Err(Error::input(format!("no gradient can be written: {why}"))
             .help("name other values with --of and --with-respect-to"));
     }
     let output = Output { model: backward.model, pages: file.pages.clone(), ..Output::default() };
@@ -67,16 +73,51 @@ pub(super) fn run(arguments: &GradientArguments) -> Result<()> {
     console.print(&page)
 }
 
+/// How many names a line lists.
+const LISTED: usize = 6;
+
 /// What there is a gradient of, what stops and where.
-fn page(backward: &Backward) -> String {
-    let mut page = format!("gradients: {}\n", backward.gradients.len());
-    for stop in &backward.stopped {
-        page += &format!("stopped at {} `{}`: {}\n", stop.operator, stop.node, stop.reason);
+fn page(backward: &Backward, facts: &Facts, of: &[String]) -> String {
+    let numbers = |name: &str| facts.get(name).map_or(0, |f| f.shape.iter().product::<usize>());
+    let count: usize = backward.gradients.iter().map(|(name, _)| numbers(name)).sum();
+    let mut page = format!(
+        "of {}: gradients of {} values, {count} numbers, by {} nodes after those of the model\n",
+        listed(of),
+        backward.gradients.len(),
+        backward.added
+    );
+    for (value, output) in backward.gradients.iter().take(LISTED) {
+        let shape = facts.get(value).map(|f| f.shape.clone()).unwrap_or_default();
+        page += &format!("  {output} {shape:?}\n");
+    }
+    if let Some(rest) = backward.gradients.len().checked_sub(LISTED).filter(|rest| *rest > 0) {
+        page += &format!("  and {rest} more\n");
+    }
+    for (reason, nodes) in reasons(backward) {
+        page += &format!("stopped at {reason}: {}\n", listed(&nodes));
     }
     for (what, names) in [("behind a stop", &backward.behind), ("not connected", &backward.unconnected)] {
         if !names.is_empty() {
-            page += &format!("{what}, no gradient: {}\n", names.join(", "));
+            page += &format!("{what}, no gradient: {}\n", listed(names));
         }
     }
     page
+}
+
+/// Names, the first of many.
+fn listed(names: &[String]) -> String {
+    let first: Vec<&str> = names.iter().take(LISTED).map(String::as_str).collect();
+    match names.len().checked_sub(LISTED).filter(|rest| *rest > 0) {
+        Some(rest) => format!("{} and {rest} more", first.join(", ")),
+        None => first.join(", "),
+    }
+}
+
+/// Operators with what stops at them, each with the nodes that do.
+fn reasons(backward: &Backward) -> BTreeMap<String, Vec<String>> {
+    let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for stop in &backward.stopped {
+        reasons.entry(format!("{} ({})", stop.operator, stop.reason)).or_default().push(stop.node.clone());
+    }
+    reasons
 }

@@ -25,6 +25,8 @@ pub struct Backward {
     pub gradients: Vec<(String, String)>,
     /// Where gradients stop, from the outputs on.
     pub stopped: Vec<Stop>,
+    /// How many nodes the backward pass has.
+    pub added: usize,
     /// What was wanted and lies behind a stop.
     pub behind: Vec<String>,
     /// What was wanted and no chosen output depends on: its gradient is 0.
@@ -156,9 +158,10 @@ fn finish(
         gradients.push((value.clone(), name));
     }
     let mut graph = graph.clone();
+    let added = walk.context.nodes.list.len();
     graph.node.extend(walk.context.nodes.list);
     graph.input.extend(inputs);
     graph.output = outputs;
     let model = ModelProto { graph: Some(graph), training_info: Vec::new(), ..model.clone() };
-    Ok(Backward { model, gradients, stopped: walk.stopped, behind, unconnected })
+    Ok(Backward { model, gradients, stopped: walk.stopped, added, behind, unconnected })
 }

@@ -179,12 +179,11 @@ impl Window {
     }
 
     /// The gradient of the weight of a convolution of `input` whose output has the `gradient`; `shape` and `out` are
-    /// theirs.
+    /// theirs, `like` is a value of their type.
     fn weight(
         &self,
         context: &mut Context,
-        input: &str,
-        gradient: &str,
+        (input, gradient, like): (&str, &str, &str),
         group: usize,
         (shape, out): (&[usize], &[usize]),
     ) -> Result<String, String> {
@@ -193,7 +192,7 @@ impl Window {
         let windows = product(out.get(2..).unwrap_or_default()).and_then(|n| n.checked_mul(taps));
         let windows = windows.and_then(|n| n.checked_mul(shape.get(1).copied().unwrap_or(0)));
         if taps.checked_mul(taps).is_some_and(|n| n <= 1 << 18) && windows.is_some_and(|n| n <= 1 << 26) {
-            return self.weight_by_windows(context, input, gradient, group, taps, (shape, out));
+            return self.weight_by_windows(context, (input, gradient, like), group, taps, (shape, out));
         }
         self.weight_by_convolution(context, input, gradient, group, shape)
     }
@@ -202,8 +201,7 @@ impl Window {
     fn weight_by_windows(
         &self,
         context: &mut Context,
-        input: &str,
-        gradient: &str,
+        (input, gradient, like): (&str, &str, &str),
         group: usize,
         taps: usize,
         (shape, out): (&[usize], &[usize]),
@@ -217,7 +215,7 @@ impl Window {
         } else {
             let channels = inside * group;
             let single: Vec<f64> = (0..taps * taps).map(|i| f64::from(u8::from(i % (taps + 1) == 0))).collect();
-            let single = context.numbers(input, &[&[1, taps, 1], &self.kernel[..]].concat(), &single)?;
+            let single = context.numbers(like, &[&[1, taps, 1], &self.kernel[..]].concat(), &single)?;
             let each: Vec<i64> = [&[signed(channels), signed(taps), 1], &space[..]].concat();
             let each = context.nodes.integers(&each);
             let each = context.op("Expand", &[&single, &each]);
@@ -301,7 +299,7 @@ pub(crate) fn conv(step: &Step, context: &mut Context) -> Gradients {
         false => None,
     };
     let second = match step.needs(1) {
-        true => Some(window.weight(context, x, g, group, (input, output))?),
+        true => Some(window.weight(context, (x, g, w), group, (input, output))?),
         false => None,
     };
     Ok(vec![first, second, bias(step, context, output.len())?])
@@ -318,7 +316,7 @@ pub(crate) fn transposed(step: &Step, context: &mut Context) -> Gradients {
     let group = group(step)?;
     let first = step.needs(0).then(|| context.node("Conv", &[g, w], window.attributes(group)));
     let second = match step.needs(1) {
-        true => Some(window.weight(context, g, x, group, (output, input))?),
+        true => Some(window.weight(context, (g, x, w), group, (output, input))?),
         false => None,
     };
     Ok(vec![first, second, bias(step, context, output.len())?])
