@@ -132,7 +132,7 @@ fn aggregations_and_weights_that_make_no_sense() {
     says(&["--task-aggregation", "weighted"], &["needs weights", "--task-weight"]);
     says(&["--task-aggregation", "mean", "--scope", "global"], &["`mean` knows no scope"]);
     says(&["--task-aggregation", "mean", "--draw", "softmax"], &["`mean` draws nothing"]);
-    says(&["--scope", "global"], &["--task-aggregation"]);
+    says(&["--scope", "global"], &["required arguments were not provided"]);
 }
 
 /// Two stored masks of the model: `low` keeps what l2 keeps, `other` what chance keeps.
@@ -269,7 +269,7 @@ fn similarity_by_outputs_on_the_same_samples() {
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.err.contains("note: neighbours: near (-"), "{said:?}");
     let line = folder.fail(2, &[&words[..], &auto[..], &["leep"]].concat());
-    assert!(line.contains("no mask can be compared") && line.contains("--labels"), "{line}");
+    assert!(line.contains("leep needs labels") && line.contains("--labels"), "{line}");
 }
 
 #[test]

@@ -108,6 +108,10 @@ fn nearest(
         }
     };
     let labels = if similarity == Similarity::Leep { labels(arguments, outputs.as_ref())? } else { Vec::new() };
+    if similarity == Similarity::Leep && outputs.is_some() && labels.is_empty() {
+        let error = Error::input("--similarity leep needs labels that are whole numbers, one per sample");
+        return Err(error.help("give --labels, or take cka"));
+    }
     let own = Own { scores, outputs: outputs.as_ref(), labels: &labels };
     let mut found: Vec<(f64, MaskFile)> = Vec::new();
     let mut why_not: Vec<String> = Vec::new();

@@ -110,7 +110,7 @@ pub fn of(similarity: Similarity, mask: &MaskFile, own: &Own) -> Result<f64, Str
         Similarity::Leep => {
             let (_, stored) = outputs()?;
             if own.labels.is_empty() {
-                return Err("needs labels that are whole numbers, one per sample: give --labels".to_owned());
+                return Err("cannot be compared without labels".to_owned());
             }
             // A task is as near as the output that tells most of it.
             let best = |labels: &Vec<usize>| {
