@@ -14,6 +14,7 @@ mod mean;
 mod min;
 mod neighbours;
 pub mod overlap;
+mod protect;
 mod ranks;
 mod score_mask;
 mod scores;
@@ -24,6 +25,7 @@ pub mod vote;
 mod weighted;
 
 pub use neighbours::Neighbour;
+pub use protect::{heard, protecting};
 pub use ranks::{ranked, top};
 pub use scores::{Scores, TaskScores};
 pub use table::{AGGREGATIONS, AggregationRow, DEFAULT, aggregation};

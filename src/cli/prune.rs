@@ -40,12 +40,9 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
         Some(part) => (&part.extracted.model, part.tasks.clone()),
         None => (&file.model, arguments.tasks.tasks.clone()),
     };
-    let options = prune::Options {
-        tasks,
-        input_shapes: arguments.check.shapes.by_input(),
-        allow_approximate: approximate,
-        ..Default::default()
-    };
+    let mut shapes = arguments.check.shapes.by_input();
+    shapes.retain(|name, _| part.as_ref().is_none_or(|part| !part.extracted.dropped_inputs.contains(name)));
+    let options = prune::Options { tasks, input_shapes: shapes, allow_approximate: approximate, ..Default::default() };
     let inlined = functions::inline(model);
     let mut analysis = console.stage("analyse", || Analysis::of_inlined(&inlined, &options))?;
     analysis.pages = file.pages.clone();
@@ -65,7 +62,8 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
                 gradients::gather(&arguments.calibration, &analysis, &config, measuring, &mut console)?.unzip();
             losses = report;
             let evidence = Evidence { statistics: statistics.as_ref(), gradients: gradients.as_ref() };
-            let scores = console.stage("score", || analysis.scores(&config, evidence))?;
+            let scores = console
+                .stage("score", || analysis.protected(analysis.scores(&config, evidence)?, &config, evidence))?;
             let neighbours = neighbours::neighbours(arguments, &analysis, &config.criterion, &scores, &mut console)?;
             console.stage("allocate", || arguments.aggregation.plan(&analysis, scores, &neighbours, &config))?
         }

@@ -52,19 +52,8 @@ pub fn together(part: Option<&Extracted>, rewritten: &Rewritten) -> (Kept, BTree
 /// No outputs at all, or one that the model does not have; a graph that is not well formed.
 pub fn extract(model: &ModelProto, outputs: &[String]) -> Result<Extracted> {
     let inlined = functions::inline(model);
-    let mut part = inlined.model.clone().into_owned();
-    let nodes_before = count(&part);
-    let inputs_before = inputs(&part);
-    let graph = part.graph.as_mut().ok_or_else(|| Error::input("the model has no graph"))?;
-    let missing = outputs.iter().find(|name| !graph.output.iter().any(|output| output.name() == **name));
-    if let Some(name) = missing {
-        return Err(Error::input("the model has no such output").tensor(name));
-    }
-    graph.output.retain(|output| outputs.iter().any(|name| name == output.name()));
-    if graph.output.is_empty() {
-        return Err(Error::input("no output is to be kept").help("name a task at least"));
-    }
-    reach::reduce(graph);
+    let (nodes_before, inputs_before) = (count(&inlined.model), inputs(&inlined.model));
+    let mut part = needed(&inlined.model, outputs)?;
     let (mut kept, mut altered, mut dropped_channels) = (Kept::default(), BTreeSet::new(), 0);
     // What goes may have been the last reader of more.
     while let Some(narrowed) = unread::narrowed(&part)? {
@@ -86,6 +75,25 @@ pub fn extract(model: &ModelProto, outputs: &[String]) -> Result<Extracted> {
     Graph::new(&functions::inline(&model).model)?;
     let outputs = model.graph.iter().flat_map(|g| &g.output).map(|output| output.name().to_owned()).collect();
     Ok(Extracted { model, kept, altered, outputs, dropped_inputs, dropped_nodes, dropped_channels })
+}
+
+/// The nodes, constants and inputs that `outputs` need, with all of their channels.
+///
+/// # Errors
+/// As [`extract`].
+pub fn needed(model: &ModelProto, outputs: &[String]) -> Result<ModelProto> {
+    let mut part = model.clone();
+    let graph = part.graph.as_mut().ok_or_else(|| Error::input("the model has no graph"))?;
+    let missing = outputs.iter().find(|name| !graph.output.iter().any(|output| output.name() == **name));
+    if let Some(name) = missing {
+        return Err(Error::input("the model has no such output").tensor(name));
+    }
+    graph.output.retain(|output| outputs.iter().any(|name| name == output.name()));
+    if graph.output.is_empty() {
+        return Err(Error::input("no output is to be kept").help("name a task at least"));
+    }
+    reach::reduce(graph);
+    Ok(part)
 }
 
 fn count(model: &ModelProto) -> usize {
