@@ -23,12 +23,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::aggregate::{self, AggregateConfig, Neighbour, Room, Scope, TaskScores};
+use crate::aggregate::{self, AggregateConfig, Neighbour, Room, Scope, Scores, TaskScores};
 use crate::allocate::{self, AllocateConfig, Choice, Held, Plan, Rounding, TaskRatios};
 use crate::calibration::{Batches, Gathering, Shard, Statistics, Taps, Wish};
 use crate::coupling::{self, Coupling, Rules};
 use crate::engine::Engine;
 use crate::functions::{self, Inlined};
+use crate::gates::{self, GradientOptions, GradientWish, Gradients};
 use crate::graph::{Graph, Pins, Place};
 use crate::groups::{self, Group, sharing};
 use crate::ops::rule_for;
@@ -66,6 +67,8 @@ pub struct PruneConfig {
     pub protect_tasks: Vec<String>,
     /// How the scores of tasks are combined.
     pub aggregation: AggregateConfig,
+    /// What a channel is worth to criteria that work out which others can replace it.
+    pub importance: score::Importance,
     /// The seed of everything random.
     pub seed: u64,
 }
@@ -93,9 +96,19 @@ impl Default for PruneConfig {
             trunk_ratio: None,
             protect_tasks: Vec::new(),
             aggregation: AggregateConfig::default(),
+            importance: score::Importance::default(),
             seed: 0,
         }
     }
+}
+
+/// What samples told of a model.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Evidence<'a> {
+    /// What was measured of activations.
+    pub statistics: Option<&'a Statistics>,
+    /// What the losses of the tasks feel.
+    pub gradients: Option<&'a Gradients>,
 }
 
 /// How a model is to be understood; the defaults are those of the command line.
@@ -223,20 +236,70 @@ impl<'m> Analysis<'m> {
     /// # Errors
     /// As [`Analysis::score`]; statistics that are missing or not of this model.
     pub fn score_with(&self, config: &PruneConfig, statistics: Option<&Statistics>) -> Result<Vec<Vec<f64>>> {
-        let input = ScoreInput {
+        self.score_by(config, Evidence { statistics, gradients: None })
+    }
+
+    /// As [`Analysis::score`] for any criterion, given all that samples told.
+    ///
+    /// # Errors
+    /// As [`Analysis::score_with`]; gradients that are missing or not of this model.
+    pub fn score_by(&self, config: &PruneConfig, evidence: Evidence) -> Result<Vec<Vec<f64>>> {
+        self.criterion(config, evidence)?.criterion.score(&self.score_input(config, evidence))
+    }
+
+    /// What the criterion says: of every task, where it knows tasks.
+    ///
+    /// # Errors
+    /// As [`Analysis::score_by`].
+    pub fn scores(&self, config: &PruneConfig, evidence: Evidence) -> Result<Scores> {
+        let (row, input) = (self.criterion(config, evidence)?, self.score_input(config, evidence));
+        match row.criterion.by_task(&input)? {
+            Some(scores) => Ok(Scores::PerTask(scores)),
+            None => row.criterion.score(&input).map(Scores::Same),
+        }
+    }
+
+    /// The criterion that was asked for, if there is all that it needs.
+    fn criterion(&self, config: &PruneConfig, evidence: Evidence) -> Result<&'static score::CriterionRow> {
+        let row = score::criterion(&config.criterion)?;
+        if row.needs_statistics && evidence.statistics.is_none() {
+            let error = Error::input(format!("the criterion `{}` needs statistics of activations", row.name));
+            return Err(error.help("give samples with --calibration or what was measured on them with --statistics"));
+        }
+        if row.gradients(config.importance).is_some() && evidence.gradients.is_none() {
+            let error = Error::input(format!("the criterion `{}` needs gradients", row.name));
+            return Err(error.help("give samples with --calibration; files of --statistics hold no gradients"));
+        }
+        Ok(row)
+    }
+
+    fn score_input<'a>(&'a self, config: &PruneConfig, evidence: Evidence<'a>) -> ScoreInput<'a> {
+        ScoreInput {
             graph: &self.graph,
             coupling: &self.coupling,
             groups: &self.groups,
             seed: config.seed,
             pages: &self.pages,
-            statistics,
-        };
-        let row = score::criterion(&config.criterion)?;
-        if row.needs_statistics && statistics.is_none() {
-            let error = Error::input(format!("the criterion `{}` needs statistics of activations", row.name));
-            return Err(error.help("give samples with --calibration or what was measured on them with --statistics"));
+            statistics: evidence.statistics,
+            gradients: evidence.gradients,
+            importance: config.importance,
         }
-        row.criterion.score(&input)
+    }
+
+    /// What the losses of the tasks feel of every channel, gathered on batches of samples.
+    ///
+    /// # Errors
+    /// A sample that cannot be read, losses that do not fit the tasks, a model that does not run or that cannot be
+    /// differentiated.
+    pub fn gradients(
+        &self,
+        wish: GradientWish,
+        options: &GradientOptions,
+        engine: &dyn Engine,
+        batches: &dyn Batches,
+    ) -> Result<Gradients> {
+        let parts = (&self.graph, &self.coupling, self.groups.as_slice(), &self.tasks);
+        gates::gather(parts, wish, options, engine, batches)
     }
 
     /// Measures what is wished for on batches of samples, in one go.
@@ -320,7 +383,7 @@ impl<'m> Analysis<'m> {
         Ok(AllocateConfig {
             ratio: config.ratio,
             rounding: config.rounding,
-            min_channels: config.min_channels,
+            min_channels: config.min_channels.max(score::criterion(&config.criterion).map_or(1, |row| row.guard)),
             max_ratio: config.max_ratio,
             protect: config.protect.clone(),
             heads: config.heads,

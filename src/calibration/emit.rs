@@ -155,7 +155,7 @@ impl Emitter {
 }
 
 /// The names of all values and nodes, at every depth.
-pub(super) fn collect_names(graph: &GraphProto, names: &mut BTreeSet<String>) {
+pub(crate) fn collect_names(graph: &GraphProto, names: &mut BTreeSet<String>) {
     names.extend(graph.initializer.iter().map(|t| t.name().to_owned()));
     names.extend(graph.input.iter().map(|i| i.name().to_owned()));
     for node in &graph.node {

@@ -19,6 +19,7 @@ pub mod statistics_file;
 mod sums;
 mod taps;
 
+pub(crate) use emit::collect_names;
 pub use gather::{Gathering, Shard};
 pub use measure::{MEASURES, Measure, Need, Wish};
 pub use segments::Segment;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use onnx_mtprune::allocate::Choice;
+use onnx_mtprune::losses::LossRequest;
+use onnx_mtprune::score::Importance;
 
 use super::aggregation::AggregationArguments;
 use super::calibrate::{CalibrateArguments, MergeArguments};
@@ -323,12 +325,23 @@ pub(crate) struct CalibrationArguments {
     /// How many GB values and moments may take [default: 4]
     #[arg(long, value_name = "GB", value_parser = values::tolerance, requires = "calibration", allow_negative_numbers = true, help_heading = "Calibration")]
     pub(crate) memory: Option<f64>,
-    /// Labels of the samples, by task or output
+    /// Labels of the samples, by task or output, for metrics and losses
     #[arg(long, value_name = "FILE", requires = "calibration", help_heading = "Calibration")]
     pub(crate) labels: Option<PathBuf>,
     /// What the labels judge a task by; may be repeated
     #[arg(long, value_name = "TASK=METRIC", value_parser = values::task_metric, requires = "labels", help_heading = "Calibration")]
     pub(crate) metric: Vec<(String, String)>,
+    /// The loss of a task or output that gradients are taken of, for criteria that look at gradients; may be repeated
+    /// [default: by the labels; probe without labels]
+    #[arg(long, value_name = "TASK=LOSS[:WEIGHT]", value_parser = values::task_loss, requires = "calibration", help_heading = "Calibration")]
+    pub(crate) loss: Vec<LossRequest>,
+    /// How often every sample is run with other random numbers, where the loss draws some
+    #[arg(long, value_name = "N", default_value = "4", value_parser = values::positive, help_heading = "Calibration")]
+    pub(crate) probes: usize,
+    /// What a channel is worth to column-subset: its energy, or the criterion fisher, mean or largest over tasks
+    /// [default: energy]
+    #[arg(long, value_name = "NAME", value_parser = values::importances(), requires = "calibration", help_heading = "Calibration")]
+    pub(crate) importance: Option<Importance>,
 }
 
 impl CalibrationArguments {

@@ -118,7 +118,12 @@ pub(super) fn run(arguments: &CalibrateArguments) -> Result<()> {
     )?;
     let mut wish = if arguments.all { Wish::every_sum() } else { Wish::default() };
     for name in &arguments.criterion {
-        wish = score::criterion(name)?.needs.iter().fold(wish, |wish, need| wish.and(*need));
+        let row = score::criterion(name)?;
+        if row.gradients.is_some() {
+            let error = Error::input(format!("the criterion `{name}` looks at gradients, which are not kept in files"));
+            return Err(error.help("give the samples with --calibration when pruning"));
+        }
+        wish = row.needs.iter().fold(wish, |wish, need| wish.and(*need));
     }
     let taps = analysis.taps();
     let origin = Origin {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what judges is never fitted to, unless there are too few samples for both; then the report says 0.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use onnx_mtprune::calibration::batching::{Feeder, FeederOptions};
@@ -36,12 +37,16 @@ pub(super) struct Samples {
     held_out: usize,
     tasks: Vec<Judged>,
     config: RepairConfig,
+    /// By task or output.
+    labels: BTreeMap<String, Arc<Value>>,
+    total: usize,
     /// What a person should know about how the files were understood.
     pub(super) notes: Vec<String>,
 }
 
 impl Samples {
-    /// Opens what was asked for; none without `--calibration`.
+    /// Opens what was asked for; none without `--calibration`. `takes_losses` says whether gradients are gathered, which
+    /// is what labels may be for.
     ///
     /// # Errors
     /// Data that cannot be read or does not fit the model; labels or metrics that name no task.
@@ -51,6 +56,7 @@ impl Samples {
         graph: &Graph,
         tasks: &Tasks,
         seed: u64,
+        takes_losses: bool,
     ) -> Result<Option<Self>> {
         let Some(path) = &arguments.calibration else { return Ok(None) };
         let options = SourceOptions::new(std::env::temp_dir());
@@ -71,8 +77,12 @@ impl Samples {
         };
         let fit = feeder(0, total - held_out)?;
         let judge = if held_out == 0 { feeder(0, total)? } else { feeder(total - held_out, held_out)? };
-        let tasks = judged(arguments, graph, tasks, source.len())?;
-        if arguments.labels.is_some() && arguments.metric.is_empty() {
+        let labels = match &arguments.labels {
+            Some(path) => source::read_labels(path, &SourceOptions::new(std::env::temp_dir()))?,
+            None => BTreeMap::new(),
+        };
+        let tasks = judged(arguments, &labels, graph, tasks, source.len())?;
+        if arguments.labels.is_some() && arguments.metric.is_empty() && !takes_losses {
             notes.push("the labels are not used; --metric TASK=METRIC says what they judge".to_owned());
         }
         let method = match &arguments.repair {
@@ -85,7 +95,20 @@ impl Samples {
             memory: arguments.bytes(),
             seed,
         };
-        Ok(Some(Self { fit, judge, held_out, tasks, config, notes }))
+        let labels = labels.into_iter().map(|(name, value)| (name, Arc::new(value))).collect();
+        let total = source.len();
+        Ok(Some(Self { fit, judge, held_out, tasks, config, labels, total, notes }))
+    }
+
+    /// The labels of tasks and outputs, for losses.
+    ///
+    /// # Errors
+    /// Labels that are not one for every sample.
+    pub(super) fn labels(&self, tasks: &Tasks, graph: &Graph) -> Result<BTreeMap<String, Arc<Value>>> {
+        let outputs = tasks.tasks.iter().flat_map(|task| &task.outputs).map(|output| graph.value(*output).name);
+        let names: Vec<&str> = tasks.tasks.iter().map(|task| task.name.as_str()).chain(outputs).collect();
+        let labels = self.labels.iter().filter(|(name, _)| names.contains(&name.as_str()));
+        labels.map(|(name, own)| check_count(name, own, self.total).map(|()| (name.clone(), Arc::clone(own)))).collect()
     }
 
     /// Repairs the pruned model.
@@ -149,6 +172,7 @@ impl Samples {
                 changed: repaired.changed.iter().map(|(name, change)| (name.clone(), *change)).collect(),
                 left: repaired.left.iter().map(|left| (left.node.clone(), left.why.clone())).collect(),
             }),
+            gradients: None,
             fidelity: fidelity.iter().map(FidelityRow::from).collect(),
         })
     }
@@ -182,12 +206,25 @@ pub(super) fn unscaled(source: &dyn Source, model: &ModelProto) -> Result<Vec<St
     Ok(bytes.map(note).collect())
 }
 
+/// More labels than samples would fit as well, and belong to others.
+fn check_count(name: &str, labels: &Value, samples: usize) -> Result<()> {
+    let given = labels.shape().first().copied().unwrap_or(0);
+    if given == samples {
+        return Ok(());
+    }
+    Err(Error::input(format!("{given} labels for {samples} samples"))
+        .tensor(name)
+        .help("give one entry for every sample of --calibration, in the same order"))
+}
+
 /// The tasks with their metrics and labels.
-fn judged(arguments: &CalibrationArguments, graph: &Graph, tasks: &Tasks, samples: usize) -> Result<Vec<Judged>> {
-    let labels = match &arguments.labels {
-        Some(path) => source::read_labels(path, &SourceOptions::new(std::env::temp_dir()))?,
-        None => Default::default(),
-    };
+fn judged(
+    arguments: &CalibrationArguments,
+    labels: &BTreeMap<String, Value>,
+    graph: &Graph,
+    tasks: &Tasks,
+    samples: usize,
+) -> Result<Vec<Judged>> {
     let mut metrics: Vec<(&str, &str)> = arguments.metric.iter().map(|(t, m)| (t.as_str(), m.as_str())).collect();
     let mut judged = Vec::new();
     for task in &tasks.tasks {
@@ -196,20 +233,14 @@ fn judged(arguments: &CalibrationArguments, graph: &Graph, tasks: &Tasks, sample
         let metric = match place.map(|place| metrics.remove(place)) {
             None => None,
             Some((_, name)) => {
-                let found = fidelity::labels_of(&labels, &task.name, &outputs).cloned();
+                let found = fidelity::labels_of(labels, &task.name, &outputs).cloned();
                 let labels: Value = found.ok_or_else(|| {
                     let known: Vec<&String> = labels.keys().collect();
                     Error::input(format!("there are no labels for the task, only {known:?}"))
                         .tensor(&task.name)
                         .help("name the arrays of --labels after tasks or outputs")
                 })?;
-                // More labels than samples would fit as well, and belong to others.
-                let given = labels.shape().first().copied().unwrap_or(0);
-                if given != samples {
-                    return Err(Error::input(format!("{given} labels for {samples} samples"))
-                        .tensor(&task.name)
-                        .help("give one entry for every sample of --calibration, in the same order"));
-                }
+                check_count(&task.name, &labels, samples)?;
                 Some((fidelity::metric(name)?, labels))
             }
         };

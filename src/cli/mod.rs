@@ -11,6 +11,7 @@ mod console;
 mod engines;
 mod files;
 mod gradient;
+mod gradients;
 mod inspect;
 mod masks;
 mod neighbours;

@@ -4,7 +4,6 @@
 
 use std::path::Path;
 
-use onnx_mtprune::aggregate::Scores;
 use onnx_mtprune::allocate::{Plan, Rounding};
 use onnx_mtprune::calibration::Statistics;
 use onnx_mtprune::engine::Engine;
@@ -13,7 +12,7 @@ use onnx_mtprune::functions;
 use onnx_mtprune::plan_file::PlanFile;
 use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::proto::{self, ModelFile, Output, WriteOptions};
-use onnx_mtprune::prune::{self, Analysis, PruneConfig};
+use onnx_mtprune::prune::{self, Analysis, Evidence, PruneConfig};
 use onnx_mtprune::repair::Repaired;
 use onnx_mtprune::report::{Calibration, FileRow, Options, Report, Run, Verification, text, words};
 use onnx_mtprune::rewrite::Rewritten;
@@ -26,6 +25,7 @@ use super::calibrate;
 use super::calibration::Samples;
 use super::console::Console;
 use super::files::{self, Staged, Written};
+use super::gradients;
 use super::runtime::Choice;
 use super::{neighbours, tasks, verify};
 
@@ -51,18 +51,30 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let mut analysis = console.stage("analyse", || Analysis::of_inlined(&inlined, &options))?;
     analysis.pages = file.pages.clone();
     let config = PruneConfig { criterion: criterion(arguments, &analysis, &console).to_owned(), ..config(arguments) };
-    let samples = Samples::open(&arguments.calibration, model, &analysis.graph, &analysis.tasks, config.seed)?;
+    let takes_losses = planned.is_none() && gradients::wish(&config)?.is_some();
+    let (graph, tasks) = (&analysis.graph, &analysis.tasks);
+    let samples = Samples::open(&arguments.calibration, model, graph, tasks, config.seed, takes_losses)?;
     samples.iter().flat_map(|samples| &samples.notes).for_each(|note| console.warn(note));
     let engine = samples.as_ref().map(|_| arguments.check.engine.engine(Choice::Auto)).transpose()?;
+    let mut losses = None;
     let (plan, agreement) = match &planned {
         Some(planned) => (console.stage("plan", || planned.plan(&analysis.groups))?, None),
         None => {
             let measuring = samples.as_ref().zip(engine.as_deref());
             let statistics = statistics(arguments, &file, &analysis, &config.criterion, measuring, &mut console)?;
-            let scores = console.stage("score", || analysis.score_with(&config, statistics.as_ref()))?;
-            let scores = Scores::Same(scores);
+            let (gradients, report) =
+                gradients::gather(&arguments.calibration, &analysis, &config, measuring, &mut console)?.unzip();
+            losses = report;
+            let evidence = Evidence { statistics: statistics.as_ref(), gradients: gradients.as_ref() };
+            let scores = console.stage("score", || analysis.scores(&config, evidence))?;
             let neighbours = neighbours::neighbours(arguments, &analysis, &config.criterion, &scores, &mut console)?;
-            console.stage("allocate", || arguments.aggregation.plan(&analysis, scores, &neighbours, &config))?
+            let (plan, agreement) =
+                console.stage("allocate", || arguments.aggregation.plan(&analysis, scores, &neighbours, &config))?;
+            let agreement = match &gradients {
+                Some(gradients) => agreement.map(|agreement| agreement.with_gradients(&analysis, gradients)),
+                None => agreement,
+            };
+            (plan, agreement)
         }
     };
     if config.removes() && plan.kept.iter().all(Option::is_none) {
@@ -73,7 +85,8 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let mut checked = verified(arguments, &file, extracted, &rewritten, &mut console)?;
     let calibration = match samples.as_ref().zip(engine.as_deref()) {
         Some((samples, engine)) => {
-            Some(repair(arguments, samples, engine, model, &mut rewritten, &mut checked, &mut console)?)
+            let calibration = repair(arguments, samples, engine, model, &mut rewritten, &mut checked, &mut console)?;
+            Some(Calibration { gradients: losses, ..calibration })
         }
         None => None,
     };
@@ -290,6 +303,7 @@ fn config(arguments: &PruneArguments) -> PruneConfig {
         trunk_ratio: arguments.control.trunk_ratio,
         protect_tasks: arguments.control.protect_task.clone(),
         aggregation: arguments.aggregation.config(),
+        importance: arguments.calibration.importance.unwrap_or_default(),
         seed: arguments.check.seed,
     }
 }

@@ -6,9 +6,10 @@ use onnx_mtprune::allocate::Choice;
 use onnx_mtprune::calibration::Shard;
 use onnx_mtprune::engine::Device;
 use onnx_mtprune::fidelity;
+use onnx_mtprune::losses::{self, LossRequest};
 use onnx_mtprune::masks::similarity::{SIMILARITIES, Similarity};
 use onnx_mtprune::repair::METHODS;
-use onnx_mtprune::score::CRITERIA;
+use onnx_mtprune::score::{CRITERIA, IMPORTANCES, Importance};
 
 use super::neighbours::Chosen;
 use super::runtime;
@@ -150,6 +151,23 @@ pub(crate) fn task_metric(text: &str) -> Result<(String, String), String> {
 pub(crate) fn task_ratio(text: &str) -> Result<(String, f64), String> {
     let (task, number) = text.rsplit_once('=').ok_or_else(|| "write it as TASK=0.5".to_owned())?;
     if task.is_empty() { Err("write it as TASK=0.5".to_owned()) } else { Ok((task.to_owned(), ratio(number)?)) }
+}
+
+/// A task or output and its loss, with a weight behind a colon if there is one.
+pub(crate) fn task_loss(text: &str) -> Result<LossRequest, String> {
+    let (of, loss) = text.rsplit_once('=').ok_or_else(|| "write it as TASK=LOSS or TASK=LOSS:WEIGHT".to_owned())?;
+    let (loss, weight) = loss.split_once(':').unwrap_or((loss, "1"));
+    let weight = number(weight).filter(|weight| weight.is_finite() && *weight > 0.0);
+    let weight = weight.ok_or_else(|| "give a weight above 0".to_owned())?;
+    let row = losses::loss(loss).map_err(|e| e.to_string())?;
+    Ok(LossRequest { of: of.to_owned(), loss: row.name.to_owned(), weight })
+}
+
+/// What a channel may be worth.
+pub(crate) fn importances() -> impl TypedValueParser<Value = Importance> {
+    let known = |text: &str| IMPORTANCES.iter().find(|(name, _)| *name == text);
+    PossibleValuesParser::new(IMPORTANCES.iter().map(|(name, _)| *name))
+        .map(move |text| known(&text).map_or(Importance::Energy, |(_, importance)| *importance))
 }
 
 /// A task: its name before the first `=`, then outputs with commas between them.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::inputs::{declared_inputs, input_shapes};
 use crate::engine::samples::random_feeds;
-use crate::engine::{ElementType, Engine, InputFact, run_once};
+use crate::engine::{ElementType, Engine, InputFact, Value, run_once};
 use crate::proto::onnx::ModelProto;
 use crate::{Error, Result};
 
@@ -36,30 +36,35 @@ pub type Facts = BTreeMap<String, Fact>;
 /// # Errors
 /// When the engine cannot run the model with any of the shapes that were tried.
 pub fn measure(model: &ModelProto, shapes: &BTreeMap<String, Vec<usize>>, engine: &dyn Engine) -> Result<Facts> {
-    let graph = model.graph.as_ref().ok_or_else(|| Error::input("the model has no graph"))?;
-    let outputs = graph.node.iter().flat_map(|node| &node.output).filter(|name| !name.is_empty());
-    let wanted: Vec<String> = outputs.cloned().collect();
     let mut failure = None;
     for inputs in attempts(model, shapes)? {
         let feeds = random_feeds(&inputs, 0)?;
-        match run_once(engine, model, &feeds, &wanted) {
-            Ok(values) => {
-                let fact = |element, shape: &[usize]| Fact { element, shape: shape.to_vec() };
-                let mut facts: Facts =
-                    inputs.iter().map(|input| (input.name.clone(), fact(input.element, &input.shape))).collect();
-                for tensor in &graph.initializer {
-                    let Ok(element) = ElementType::try_from(tensor.data_type()) else { continue };
-                    let shape = tensor.dims.iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect();
-                    facts.insert(tensor.name().to_owned(), Fact { element, shape });
-                }
-                let computed = wanted.iter().zip(&values);
-                facts.extend(computed.map(|(name, value)| (name.clone(), fact(value.element(), value.shape()))));
-                return Ok(facts);
-            }
+        match facts_of_run(model, &feeds, engine) {
+            Ok(facts) => return Ok(facts),
             Err(error) => failure = failure.or(Some(error)),
         }
     }
     Err(failure.unwrap_or_else(|| Error::engine("the model was not run")))
+}
+
+/// As [`measure`], run once on given values, which should be two samples or more where the batch is open.
+///
+/// # Errors
+/// When the engine cannot run the model.
+pub fn facts_of_run(model: &ModelProto, feeds: &[(String, Value)], engine: &dyn Engine) -> Result<Facts> {
+    let graph = model.graph.as_ref().ok_or_else(|| Error::input("the model has no graph"))?;
+    let outputs = graph.node.iter().flat_map(|node| &node.output).filter(|name| !name.is_empty());
+    let wanted: Vec<String> = outputs.cloned().collect();
+    let values = run_once(engine, model, feeds, &wanted)?;
+    let fact = |value: &Value| Fact { element: value.element(), shape: value.shape().to_vec() };
+    let mut facts: Facts = feeds.iter().map(|(name, value)| (name.clone(), fact(value))).collect();
+    for tensor in &graph.initializer {
+        let Ok(element) = ElementType::try_from(tensor.data_type()) else { continue };
+        let shape = tensor.dims.iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect();
+        facts.insert(tensor.name().to_owned(), Fact { element, shape });
+    }
+    facts.extend(wanted.iter().zip(&values).map(|(name, value)| (name.clone(), fact(value))));
+    Ok(facts)
 }
 
 /// Shapes to try: first with an open batch axis of 2, then as every other stage does.

@@ -14,7 +14,7 @@ mod step;
 mod table;
 
 pub use backward::{Backward, Stop, backward};
-pub use facts::{Fact, Facts, measure};
+pub use facts::{Fact, Facts, facts_of_run, measure};
 pub use table::{GRADIENTS, Row};
 
 /// The gradients of a node's inputs, by slot; `None` for what needs none or has no formula. The error is the reason why there are none.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::gradients::GradientReport;
 use super::text::table;
 use super::words::shorten;
 use crate::fidelity::TaskFidelity;
@@ -17,6 +18,8 @@ pub struct Calibration {
     pub held_out: usize,
     /// How the remaining weights were repaired; none if they were not.
     pub repair: Option<RepairRow>,
+    /// The losses that gradients were taken of, for criteria that need gradients.
+    pub gradients: Option<GradientReport>,
     /// What became of every task.
     pub fidelity: Vec<FidelityRow>,
 }

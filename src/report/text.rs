@@ -94,6 +94,8 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     lines.push(("verified", verification_text(&report.verification)));
     lines.extend(repair_text(&report.verification).map(|line| ("repair", line)));
     lines.extend(report.calibration.as_ref().map(|calibration| ("samples", calibration.line())));
+    let losses = report.calibration.as_ref().and_then(|calibration| calibration.gradients.as_ref());
+    lines.extend(losses.map(|losses| ("losses", losses.line())));
     if !report.approximated.is_empty() {
         let count = report.approximated.len();
         let line = format!("{count} node{} with statistics over what remains", plural(count));

@@ -12,13 +12,17 @@
 //! of R; removing c is one row operation on it, M_k -= M_kc / M_cc · M_c and then M_kc = -M_kc / M_cc. So a group of n
 //! channels takes O(n³), as inverting C does. w is importance per unit of variance, S / C_cc, where S is the variance of
 //! the channel times the squares of the weights that contract it, summed over the places where the group is measured; C
-//! is the mean of the covariances there, each in units of what its weights make of it.
+//! is the mean of the covariances there, each in units of what its weights make of it. With gradients, S may be the
+//! criterion `fisher` instead, normalised per task, mean or largest over tasks.
+
+use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use super::fisher::Fisher;
 use super::measured::{Place, lacking, score};
 use super::weights::column_sums;
-use super::{Criterion, ScoreInput};
+use super::{Criterion, Importance, ScoreInput};
 use crate::Result;
 use crate::axes::Expr;
 use crate::calibration::{Measure, Segment};
@@ -33,6 +37,7 @@ const PARALLEL: usize = 1 << 16;
 
 impl Criterion for ColumnSubset {
     fn score(&self, input: &ScoreInput) -> Result<Vec<Vec<f64>>> {
+        let given = given(input)?;
         score(input, &|group, places| {
             let n = group.extent;
             let mut total = vec![0.0; n * n];
@@ -47,6 +52,9 @@ impl Criterion for ColumnSubset {
                     *importance += weight * variance;
                 }
             }
+            if let Some(given) = given.get(&group.atom) {
+                importance.clone_from(given);
+            }
             let per_variance = |(importance, variance): (&f64, &f64)| {
                 if *variance > 0.0 { importance / variance } else { 0.0 }
             };
@@ -54,6 +62,27 @@ impl Criterion for ColumnSubset {
             Ok(eliminate(total, &weights))
         })
     }
+}
+
+/// The importances that gradients give, by the atom of the group; empty where none are asked for.
+fn given(input: &ScoreInput) -> Result<BTreeMap<Expr, Vec<f64>>> {
+    let combine: fn(f64, f64) -> f64 = match input.importance {
+        Importance::Energy => return Ok(BTreeMap::new()),
+        Importance::Fisher => |sum, own| sum + own,
+        Importance::FisherMax => f64::max,
+    };
+    let scores = Fisher { summed: false }.scores(input)?.normalised();
+    let mut given = BTreeMap::new();
+    for (index, group) in input.groups.iter().enumerate() {
+        let mut total = vec![0.0; group.extent];
+        for task in &scores.scores {
+            for (total, own) in total.iter_mut().zip(task.get(index).into_iter().flatten().flatten()) {
+                *total = combine(*total, *own);
+            }
+        }
+        given.insert(group.atom, total);
+    }
+    Ok(given)
 }
 
 /// The covariance of the channels at a place, row-major. Positions that belong to one channel are samples of it.

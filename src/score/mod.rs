@@ -7,6 +7,10 @@
 
 mod activation;
 mod column_subset;
+mod cosprune;
+mod fisher;
+mod gradient;
+mod gradient_activation;
 mod magnitude;
 mod manifold;
 mod maps;
@@ -14,13 +18,17 @@ mod marginal;
 mod measured;
 mod quantised;
 mod random;
+mod taylor;
 #[cfg(test)]
 mod testing;
 mod wanda;
+mod weight_gradient;
 mod weights;
 
+use crate::aggregate::TaskScores;
 use crate::calibration::{Measure, Need, Statistics, Wish};
 use crate::coupling::Coupling;
+use crate::gates::{GradientWish, Gradients};
 use crate::graph::Graph;
 use crate::groups::Group;
 use crate::proto::Pages;
@@ -40,7 +48,27 @@ pub struct ScoreInput<'a> {
     pub pages: &'a Pages,
     /// What calibration measured, for the criteria that need it.
     pub statistics: Option<&'a Statistics>,
+    /// What the losses of the tasks feel of every channel, for the criteria that need it.
+    pub gradients: Option<&'a Gradients>,
+    /// What a channel is worth, for criteria that work out which others can replace it.
+    pub importance: Importance,
 }
+
+/// What a channel is worth where others cannot replace it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Importance {
+    /// Its variance times the squares of the weights that contract it.
+    #[default]
+    Energy,
+    /// The criterion `fisher`, mean over tasks.
+    Fisher,
+    /// The criterion `fisher`, the largest of all tasks.
+    FisherMax,
+}
+
+/// The names of what a channel may be worth.
+pub const IMPORTANCES: &[(&str, Importance)] =
+    &[("energy", Importance::Energy), ("fisher", Importance::Fisher), ("fisher-max", Importance::FisherMax)];
 
 /// A way to tell how much each channel matters.
 pub trait Criterion: Sync {
@@ -49,6 +77,15 @@ pub trait Criterion: Sync {
     /// # Errors
     /// A constant that cannot be read; statistics that are missing or of another model.
     fn score(&self, input: &ScoreInput) -> Result<Vec<Vec<f64>>>;
+
+    /// What every task says of each channel; none for criteria that know no tasks.
+    ///
+    /// # Errors
+    /// As [`Criterion::score`].
+    fn by_task(&self, input: &ScoreInput) -> Result<Option<TaskScores>> {
+        let _ = input;
+        Ok(None)
+    }
 }
 
 /// One row of the table of criteria.
@@ -63,12 +100,30 @@ pub struct CriterionRow {
     pub needs_statistics: bool,
     /// What of it.
     pub needs: &'static [Need],
+    /// What it needs of gradients; none if it looks at none.
+    pub gradients: Option<GradientWish>,
+    /// The least that every group keeps under this criterion, whatever is asked for.
+    pub guard: usize,
+    /// True if it asks what a channel is worth, see [`Importance`].
+    pub weighs: bool,
 }
+
+/// Gradients of gates alone.
+const GATES: GradientWish = GradientWish { activations: false, weights: false, weights_by_sample: false };
+
+/// Those of weights as well.
+const WEIGHTS: GradientWish = GradientWish { weights: true, ..GATES };
 
 impl CriterionRow {
     /// All that calibration has to measure for this criterion alone.
     pub fn wish(&self) -> Wish {
         self.needs.iter().fold(Wish::nothing(), |wish, need| wish.and(*need))
+    }
+
+    /// What it needs of gradients, also where what a channel is worth is worked out from them.
+    pub fn gradients(&self, importance: Importance) -> Option<GradientWish> {
+        let of_importance = self.weighs && importance != Importance::Energy;
+        self.gradients.or(of_importance.then_some(GATES))
     }
 }
 
@@ -86,6 +141,9 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "sum of squared weights of a channel, mean over the members of its group (DepGraph, arXiv 2301.12900)",
         needs_statistics: false,
         needs: &[],
+        gradients: None,
+        guard: 1,
+        weighs: false,
     },
     CriterionRow {
         name: "l1",
@@ -93,6 +151,9 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "sum of absolute weights of a channel, mean over the members of its group (DepGraph, arXiv 2301.12900)",
         needs_statistics: false,
         needs: &[],
+        gradients: None,
+        guard: 1,
+        weighs: false,
     },
     CriterionRow {
         name: "bn-scale",
@@ -100,6 +161,9 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "absolute gamma of the normalisations of a group (Network Slimming, arXiv 1708.06519); groups without one are scored by l1",
         needs_statistics: false,
         needs: &[],
+        gradients: None,
+        guard: 1,
+        weighs: false,
     },
     CriterionRow {
         name: "random",
@@ -107,6 +171,9 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "seeded random numbers: the baseline every other criterion must beat",
         needs_statistics: false,
         needs: &[],
+        gradients: None,
+        guard: 1,
+        weighs: false,
     },
     CriterionRow {
         name: "activation-l1",
@@ -114,6 +181,9 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "mean magnitude of what a channel delivers to those that contract it",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::Absolute)],
+        gradients: None,
+        guard: 1,
+        weighs: false,
     },
     CriterionRow {
         name: "activation-l2",
@@ -121,6 +191,9 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "root of the mean square of what a channel delivers to those that contract it",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::Square)],
+        gradients: None,
+        guard: 1,
+        weighs: false,
     },
     CriterionRow {
         name: "apoz",
@@ -128,6 +201,9 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "share of what a channel delivers that is not zero: 1 - APoZ (Network Trimming, arXiv 1607.03250)",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::NonZero)],
+        gradients: None,
+        guard: 1,
+        weighs: false,
     },
     CriterionRow {
         name: "activation-variance",
@@ -135,6 +211,9 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "variance of what a channel delivers to those that contract it",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::Sum), Need::Measure(Measure::Square)],
+        gradients: None,
+        guard: 1,
+        weighs: false,
     },
     CriterionRow {
         name: "wanda",
@@ -142,6 +221,9 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "magnitudes of the weights that contract a channel times the root mean square of what they are fed, summed (Wanda, arXiv 2306.11695)",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::Square)],
+        gradients: None,
+        guard: 1,
+        weighs: false,
     },
     CriterionRow {
         name: "column-subset",
@@ -149,6 +231,9 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "what least squares cannot bring back: backward elimination on the covariance of a group's activations, weighted by what contracts them",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::Sum), Need::Products],
+        gradients: None,
+        guard: 1,
+        weighs: true,
     },
     CriterionRow {
         name: "hrank",
@@ -156,6 +241,9 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "mean rank of the pictures that a channel delivers (HRank, arXiv 2002.10179)",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::Ranks)],
+        gradients: None,
+        guard: 1,
+        weighs: false,
     },
     CriterionRow {
         name: "chip",
@@ -163,6 +251,9 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "mean drop of the nuclear norm of all channels without this one (CHIP, arXiv 2110.13981)",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::Independence)],
+        gradients: None,
+        guard: 1,
+        weighs: false,
     },
     CriterionRow {
         name: "manifold",
@@ -170,6 +261,99 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "how much the similarities between samples change without a channel (after ManiDP, arXiv 2103.05861, without its gates)",
         needs_statistics: true,
         needs: &[Need::Features],
+        gradients: None,
+        guard: 1,
+        weighs: false,
+    },
+    CriterionRow {
+        name: "taylor",
+        criterion: &taylor::Taylor { summed: false },
+        note: "square of the gradient of a channel's gate, mean loss of a batch, mean over batches (Molchanov et al., arXiv 1906.10771)",
+        needs_statistics: false,
+        needs: &[],
+        gradients: Some(GATES),
+        guard: 1,
+        weighs: false,
+    },
+    CriterionRow {
+        name: "taylor-summed",
+        criterion: &taylor::Taylor { summed: true },
+        note: "as taylor, the losses of all tasks summed before the gradient is squared (baseline of arXiv 2304.06840)",
+        needs_statistics: false,
+        needs: &[],
+        gradients: Some(GATES),
+        guard: 1,
+        weighs: false,
+    },
+    CriterionRow {
+        name: "fisher",
+        criterion: &fisher::Fisher { summed: false },
+        note: "mean over samples of the squared gradient of a channel's gate, all its places summed first (arXiv 2108.00708)",
+        needs_statistics: false,
+        needs: &[],
+        gradients: Some(GATES),
+        guard: 1,
+        weighs: false,
+    },
+    CriterionRow {
+        name: "fisher-summed",
+        criterion: &fisher::Fisher { summed: true },
+        note: "as fisher, the losses of all tasks summed before the gradient is squared",
+        needs_statistics: false,
+        needs: &[],
+        gradients: Some(GATES),
+        guard: 1,
+        weighs: false,
+    },
+    CriterionRow {
+        name: "gradient-activation",
+        criterion: &gradient_activation::GradientActivation,
+        note: "mean magnitude of activation times gradient, value by value, where channels are contracted",
+        needs_statistics: false,
+        needs: &[],
+        gradients: Some(GradientWish { activations: true, ..GATES }),
+        guard: 1,
+        weighs: false,
+    },
+    CriterionRow {
+        name: "taylor-weight",
+        criterion: &weight_gradient::WeightGradient::Taylor,
+        note: "sum of (w g)² over the weights that make a channel, g of the mean loss of a batch (Molchanov et al., arXiv 1906.10771)",
+        needs_statistics: false,
+        needs: &[],
+        gradients: Some(WEIGHTS),
+        guard: 1,
+        weighs: false,
+    },
+    CriterionRow {
+        name: "obd",
+        criterion: &weight_gradient::WeightGradient::BrainDamage,
+        note: "sum of w² E[g²] over the weights that make a channel, g sample by sample (optimal brain damage, LeCun et al. 1990)",
+        needs_statistics: false,
+        needs: &[],
+        gradients: Some(GradientWish { weights_by_sample: true, ..WEIGHTS }),
+        guard: 1,
+        weighs: false,
+    },
+    CriterionRow {
+        name: "snip",
+        criterion: &weight_gradient::WeightGradient::Snip,
+        note: "sum of |w g| over the weights that make a channel (SNIP, arXiv 1810.02340)",
+        needs_statistics: false,
+        needs: &[],
+        gradients: Some(WEIGHTS),
+        guard: 1,
+        weighs: false,
+    },
+    CriterionRow {
+        name: "cosprune",
+        criterion: &cosprune::CosPrune,
+        note: "cosine between the gradients of tasks, over the weights that make a channel, so that conflicts go first; every group keeps five channels (arXiv 2304.06840)",
+        needs_statistics: false,
+        needs: &[],
+        gradients: Some(WEIGHTS),
+        guard: 5,
+        weighs: false,
     },
 ];
 

@@ -62,7 +62,7 @@ pub(super) fn scores(measured: &Measured, row: &CriterionRow) -> Vec<f64> {
     let analysis = Analysis::of(&measured.model, &[]).unwrap();
     let config = PruneConfig { criterion: row.name.to_owned(), ..PruneConfig::default() };
     let scores = analysis.score_with(&config, Some(&measured.statistics)).unwrap();
-    assert_eq!(analysis.score(&config).is_err(), row.needs_statistics);
+    assert_eq!(analysis.score(&config).is_err(), row.needs_statistics || row.gradients.is_some());
     let free = analysis.groups.iter().position(|g| g.lock.is_none()).unwrap();
     scores[free].clone()
 }
