@@ -6,6 +6,7 @@
 //! leave it whole and are summed up batch by batch. Invariants: memory does not grow with the number of samples; places
 //! that only fill up a batch do not count; sums are in double precision.
 
+mod accumulate;
 mod backward;
 mod forward;
 mod gather;
