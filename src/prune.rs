@@ -249,16 +249,16 @@ impl<'m> Analysis<'m> {
         self.criterion(config, evidence)?.criterion.score(&self.score_input(config, evidence))
     }
 
-    /// What the criterion says: its own importance for every task, or one for all of them where it knows none.
+    /// What the criterion says: of every task, where it knows tasks.
     ///
     /// # Errors
     /// As [`Analysis::score_by`].
     pub fn scores(&self, config: &PruneConfig, evidence: Evidence) -> Result<Scores> {
         let (row, input) = (self.criterion(config, evidence)?, self.score_input(config, evidence));
-        Ok(match row.criterion.by_task(&input)? {
-            Some(scores) => Scores::PerTask(scores),
-            None => Scores::Same(row.criterion.score(&input)?),
-        })
+        match row.criterion.by_task(&input)? {
+            Some(scores) => Ok(Scores::PerTask(scores)),
+            None => row.criterion.score(&input).map(Scores::Same),
+        }
     }
 
     /// The criterion that was asked for, if there is all that it needs.

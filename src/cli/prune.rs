@@ -25,8 +25,9 @@ use super::calibrate;
 use super::calibration::Samples;
 use super::console::Console;
 use super::files::{self, Staged, Written};
+use super::gradients;
 use super::runtime::Choice;
-use super::{gradients, neighbours, tasks, verify};
+use super::{neighbours, tasks, verify};
 
 pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()> {
     files::check(&inputs(arguments), &outputs(arguments))?;
@@ -65,7 +66,13 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
             let scores = console
                 .stage("score", || analysis.protected(analysis.scores(&config, evidence)?, &config, evidence))?;
             let neighbours = neighbours::neighbours(arguments, &analysis, &config.criterion, &scores, &mut console)?;
-            console.stage("allocate", || arguments.aggregation.plan(&analysis, scores, &neighbours, &config))?
+            let (plan, agreement) =
+                console.stage("allocate", || arguments.aggregation.plan(&analysis, scores, &neighbours, &config))?;
+            let agreement = match &gradients {
+                Some(gradients) => agreement.map(|agreement| agreement.with_gradients(&analysis, gradients)),
+                None => agreement,
+            };
+            (plan, agreement)
         }
     };
     if config.removes() && plan.kept.iter().all(Option::is_none) {

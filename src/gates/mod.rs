@@ -6,6 +6,7 @@
 //! leave it whole and are summed up batch by batch. Invariants: memory does not grow with the number of samples; places
 //! that only fill up a batch do not count; sums are in double precision.
 
+mod accumulate;
 mod backward;
 mod forward;
 mod gather;
@@ -15,4 +16,4 @@ mod rows;
 mod sums;
 
 pub use gather::{GradientOptions, GradientWish, gather};
-pub use sums::{Gradients, GroupGradients, TaskGradients, WeightGradients};
+pub use sums::{GroupGradients, Gradients, TaskGradients, WeightGradients};

@@ -1,8 +1,8 @@
 //! Choosing: which loss every output of every task gets.
 //!
 //! What was asked for counts first, for an output before its task. Where nothing was asked: with labels cross-entropy
-//! for integers, binary cross-entropy where the labels have the shape of an output of probabilities or are all 0 and 1,
-//! and mse for other numbers; without labels the default of the table. Outputs without labels are left out of a task
+//! for integers that name classes, binary cross-entropy for zeros and ones of the shape of the output, and mse for all
+//! else; without labels the default of the table. Outputs without labels are left out of a task
 //! that has labels for others.
 
 use super::{Activation, LOSSES, LossRow, Target, loss, target::squeezed};
@@ -81,15 +81,12 @@ fn check(tasks: &[TaskOutputs], requests: &[LossRequest]) -> Result<()> {
 fn by_labels(target: &Target) -> Result<&'static LossRow> {
     let labels = target.given()?;
     let is_like = squeezed(&target.extents()?) == squeezed(&target.label_extents());
-    let numbers = || labels.to_f64();
-    let activation = target.head.activation;
-    let is_softmax = matches!(activation, Activation::Softmax | Activation::LogSoftmax);
+    let is_softmax = matches!(target.head.activation, Activation::Softmax | Activation::LogSoftmax);
     let name = if labels.is_float() {
-        let is_probability = activation == Activation::Sigmoid && numbers().iter().all(|n| (0.0..=1.0).contains(n));
-        if is_probability { "binary-cross-entropy" } else { "mse" }
+        "mse"
     } else if !is_like || is_softmax {
         "cross-entropy"
-    } else if numbers().iter().all(|n| *n == 0.0 || *n == 1.0) {
+    } else if labels.to_f64().iter().all(|n| *n == 0.0 || *n == 1.0) {
         "binary-cross-entropy"
     } else {
         "mse"

@@ -13,6 +13,7 @@ use super::text::table;
 use super::words::shorten;
 use crate::aggregate::{AggregateConfig, DEFAULT, TaskScores, overlap, top};
 use crate::allocate::Plan;
+use crate::gates::Gradients;
 use crate::prune::Analysis;
 
 /// How far tasks agree.
@@ -95,6 +96,23 @@ impl Agreement {
             watershed: watershed(&groups),
             groups,
         }
+    }
+
+    /// With the cosines of the gradients of every two tasks, all gates of a group and samples together.
+    #[must_use]
+    pub fn with_gradients(mut self, analysis: &Analysis, gradients: &Gradients) -> Self {
+        for row in &mut self.groups {
+            let group = analysis.groups.iter().zip(&gradients.groups).find(|(group, _)| group.name == row.group);
+            let Some((group, own)) = group else { continue };
+            let tasks: Vec<usize> = group.tasks.iter().collect();
+            let pairs = tasks.iter().enumerate().flat_map(|(at, a)| tasks.iter().skip(at + 1).map(move |b| (*a, *b)));
+            let conflict = pairs.filter_map(|(a, b)| {
+                let name = |task: usize| Some(gradients.tasks.get(task)?.name.clone());
+                Some(Conflict { tasks: [name(a)?, name(b)?], cosine: own.agreement(a, b)? })
+            });
+            row.conflict = Some(conflict.collect());
+        }
+        self
     }
 
     /// Some groups from the first to the last that tasks share, for people; none where all tasks say the same.

@@ -13,8 +13,6 @@ pub struct GradientReport {
     pub runs: f64,
     /// The tasks.
     pub tasks: Vec<TaskLoss>,
-    /// How far tasks agree on the groups that several of them use.
-    pub agreement: Vec<GroupAgreement>,
 }
 
 /// A task and its loss.
@@ -54,15 +52,6 @@ pub struct StopRow {
     pub reason: String,
 }
 
-/// Cosines between the gradients of tasks, all gates of a group and samples together.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct GroupAgreement {
-    /// The group.
-    pub group: String,
-    /// Pairs of tasks with their cosine; none where a gradient is 0 or not known.
-    pub cosines: Vec<(String, String, Option<f64>)>,
-}
-
 impl GradientReport {
     /// What to say of the gradients of a model that were gathered for a wish.
     pub fn new(analysis: &Analysis, gradients: &Gradients, wish: GradientWish) -> Self {
@@ -94,15 +83,7 @@ impl GradientReport {
                 unscored: unscored.map(|(group, _)| group.name.clone()).collect(),
             }
         });
-        let name = |task: usize| gradients.tasks.get(task).map_or_else(String::new, |task| task.name.clone());
-        let agreement = groups().filter(|(group, _)| group.lock.is_none() && group.tasks.len() > 1);
-        let agreement = agreement.map(|(group, own)| {
-            let tasks: Vec<usize> = group.tasks.iter().collect();
-            let pairs = tasks.iter().enumerate().flat_map(|(at, a)| tasks.iter().skip(at + 1).map(move |b| (*a, *b)));
-            let cosines = pairs.map(|(a, b)| (name(a), name(b), own.agreement(a, b))).collect();
-            GroupAgreement { group: group.name.clone(), cosines }
-        });
-        Self { runs: gradients.samples, tasks: tasks.collect(), agreement: agreement.collect() }
+        Self { runs: gradients.samples, tasks: tasks.collect() }
     }
 
     /// The losses, in one line.

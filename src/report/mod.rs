@@ -25,7 +25,7 @@ pub use agreement::{Agreement, AgreementRow, Conflict, Watershed};
 pub use calibration::{Calibration, FidelityRow, OutputFidelityRow, RepairRow};
 pub use dropped::Dropped;
 pub use explain::explain;
-pub use gradients::{GradientReport, GroupAgreement, OutputLoss, StopRow, TaskLoss};
+pub use gradients::{GradientReport, OutputLoss, StopRow, TaskLoss};
 pub use inspection::{GroupRow, Inspection, Share};
 pub use inspection_text::inspection_text;
 pub use locks::Reason;

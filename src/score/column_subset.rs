@@ -71,15 +71,13 @@ fn given(input: &ScoreInput) -> Result<BTreeMap<Expr, Vec<f64>>> {
         Importance::Fisher => |sum, own| sum + own,
         Importance::FisherMax => f64::max,
     };
-    let scores = Fisher { summed: false }.scores(input)?;
+    let scores = Fisher { summed: false }.scores(input)?.normalised();
     let mut given = BTreeMap::new();
     for (index, group) in input.groups.iter().enumerate() {
         let mut total = vec![0.0; group.extent];
         for task in &scores.scores {
-            let sum: f64 = task.iter().flatten().flatten().sum();
-            let own = task.get(index).and_then(Option::as_ref).filter(|_| sum > 0.0);
-            for (total, own) in total.iter_mut().zip(own.into_iter().flatten()) {
-                *total = combine(*total, own / sum);
+            for (total, own) in total.iter_mut().zip(task.get(index).into_iter().flatten().flatten()) {
+                *total = combine(*total, *own);
             }
         }
         given.insert(group.atom, total);

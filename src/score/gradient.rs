@@ -17,9 +17,9 @@ pub(super) type Opinion<'a> = dyn Fn(&Gradients, &GroupGradients, usize) -> Opti
 
 /// The gradients, which must be there and of this model.
 pub(super) fn gradients<'a>(input: &ScoreInput<'a>) -> Result<&'a Gradients> {
-    let gradients = input
-        .gradients
-        .ok_or_else(|| Error::input("this criterion needs gradients").help("give samples with --calibration"))?;
+    let gradients = input.gradients.ok_or_else(|| {
+        Error::input("this criterion needs gradients").help("give samples with --calibration")
+    })?;
     if gradients.groups.len() == input.groups.len() {
         return Ok(gradients);
     }
@@ -50,8 +50,9 @@ pub(super) fn by_task(input: &ScoreInput, opinion: &Opinion) -> Result<TaskScore
                 Some(own) => own,
                 None if !is_open(group) => vec![0.0; group.extent],
                 None => {
-                    let others =
-                        raw.iter().zip(&units).filter_map(|(scores, unit)| Some((scores.get(index)?.as_ref()?, *unit)));
+                    let others = raw.iter().zip(&units).filter_map(|(scores, unit)| {
+                        Some((scores.get(index)?.as_ref()?, *unit))
+                    });
                     let others: Vec<(&Vec<f64>, f64)> = others.collect();
                     if others.is_empty() {
                         let weights = match &mut weights {
@@ -95,14 +96,12 @@ fn scaled(numbers: &[f64], factor: f64) -> Vec<f64> {
     numbers.iter().map(|number| factor * number).collect()
 }
 
-/// The mean over tasks of scores that are divided by their sum over all groups of the task.
+/// The mean over tasks of scores that are normalised task by task.
 pub(super) fn combined(groups: &[Group], scores: &TaskScores) -> Vec<Vec<f64>> {
     let mut combined: Vec<Vec<f64>> = groups.iter().map(|group| vec![0.0; group.extent]).collect();
-    for task in &scores.scores {
-        let sum: f64 = task.iter().flatten().flatten().sum();
-        let factor = if sum > 0.0 { 1.0 / sum } else { 0.0 };
+    for task in &scores.normalised().scores {
         for ((into, own), group) in combined.iter_mut().zip(task).zip(groups) {
-            let share = factor / group.tasks.len().max(1) as f64;
+            let share = 1.0 / group.tasks.len().max(1) as f64;
             into.iter_mut().zip(own.iter().flatten()).for_each(|(sum, score)| *sum += share * score);
         }
     }
@@ -138,11 +137,7 @@ pub(super) fn by_sum(
         .groups
         .iter()
         .zip(&gradients.groups)
-        .map(
-            |(group, own)| {
-                if group.lock.is_none() || group.approximate { opinion(gradients, own, group) } else { None }
-            },
-        )
+        .map(|(group, own)| if group.lock.is_none() || group.approximate { opinion(gradients, own, group) } else { None })
         .collect();
     let unit = unit(&own);
     let mut weights: Option<Vec<Vec<f64>>> = None;
