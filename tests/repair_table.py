@@ -1,12 +1,16 @@
 #!/usr/bin/env python
 """Prunes trained multi-task models, repairs them in every way, and measures each task on labelled samples that the program never saw.
 
-    python tests/repair_table.py [--ratios 0.3 0.5] [--methods none bias batch-norm least-squares] [--only NAME…] [--extra "…"]
+    python tests/repair_table.py [--ratios 0.3 0.5] [--methods none bias batch-norm least-squares] [--seeds 0 1 2] [--only NAME…] [--extra "…"]
 
 Run by hand or by `make repair-table` (needs numpy and onnxruntime). The models are those of onnx-models and, where they are found, of a
-folder outside the repository; what is absent is said and skipped. Calibration samples go to the program without labels. `lost` is the mean
-over tasks of what the dense model scores above the pruned one, in points (100 x the metric; errors count 100 x the growth relative to the
-dense error); `recovered` is the share of what `none` lost that the repair brings back. The exit status is 1 if a run failed.
+folder outside the repository; what is absent is said and skipped. Calibration samples go to the program without labels. Where a model comes
+with test samples, these judge. Where it has labelled samples only, they are cut into FOLDS runs of neighbours (neighbours may be of one game
+or one earthquake): every run is judged by the model that was fitted on the others, and the metrics are those of all samples together, so that
+each sample judges once and none judges what it was fitted to. `lost` is the mean over tasks of what the dense model scores above the pruned
+one, in points (100 x the metric; errors count 100 x the growth relative to the dense error), `recovered` the share of what `none` lost that
+the repair brings back, both as the mean over seeds with the least and the largest. `worse` is by how many points the worst task is below
+`none`. The exit status is 1 if a run failed.
 """
 
 import argparse
@@ -21,8 +25,8 @@ import onnxruntime
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUTSIDE = ROOT / "../shared/models"
-# How many samples of a model without test samples of its own go to the program; the others measure.
-FITTED = {"gomoku8": 256, "phasenet": 64}
+# In so many parts go the samples of a model without test samples of its own: each part is judged by a fit on the others.
+FOLDS = 4
 
 
 def options():
@@ -31,6 +35,7 @@ def options():
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/onnx-mtprune")
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.3, 0.5])
     parser.add_argument("--methods", nargs="+", default=["none", "bias", "batch-norm", "least-squares"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--extra", default="", help="more options for the program, as one string")
     parser.add_argument("--json", type=pathlib.Path, help="write all rows there as well")
@@ -51,27 +56,30 @@ def prepared(arrays, folder):
 
 
 def load(folder):
-    """(calibration inputs, test inputs, test labels), all by name."""
-    name = folder.name
+    """(parts, test labels): each part is (calibration inputs, test inputs), all by name; labels are those of all parts in order."""
     calibration = folder / ("calibration.npz" if (folder / "calibration.npz").is_file() else "inputs.npz")
     inputs = dict(np.load(calibration))
     if (folder / "test.npz").is_file():
         test = dict(np.load(folder / "test.npz"))
         labels = {key: test.pop(key) for key in list(test) if key not in inputs}
-        return prepared(inputs, folder), prepared(test, folder), labels
-    count = FITTED[name]
-    labels = {key: values[count:] for key, values in np.load(folder / "labels.npz").items()}
+        return [(prepared(inputs, folder), prepared(test, folder))], labels
     inputs = prepared(inputs, folder)
-    few = {k: varied(name, v[:count]) for k, v in inputs.items()}
-    return few, {k: v[count:] for k, v in inputs.items()}, labels
+    count = len(next(iter(inputs.values())))
+    borders = [count * fold // FOLDS for fold in range(FOLDS + 1)]
+    parts = []
+    for start, end in zip(borders, borders[1:]):
+        rest = {key: np.concatenate([values[:start], values[end:]]) for key, values in inputs.items()}
+        fitted = {key: varied(folder.name, values) for key, values in rest.items()}
+        parts.append((fitted, {key: values[start:end] for key, values in inputs.items()}))
+    return parts, dict(np.load(folder / "labels.npz"))
 
 
 def varied(model, samples):
     """Few samples and what else they tell: calibration needs no labels, so whatever the data allows makes more of it."""
     if model == "gomoku8":
-        # A board, turned and mirrored, is a board.
+        # A board, turned and mirrored, is a board; all eight stand together, for they are no new games.
         turned = [np.rot90(samples, quarter, axes=(2, 3)) for quarter in range(4)]
-        return np.ascontiguousarray(np.concatenate(turned + [board[:, :, :, ::-1] for board in turned]))
+        return np.stack(turned + [board[:, :, :, ::-1] for board in turned], axis=1).reshape(-1, *samples.shape[1:])
     return samples
 
 
@@ -152,6 +160,26 @@ def lost(dense, pruned):
     return float(np.mean(points))
 
 
+def pruned(folder, parts, options):
+    """All outputs of the pruned models for the test samples of all parts, each from the model fitted to its part; or why there are none."""
+    found = []
+    for calibration, test in parts:
+        with tempfile.TemporaryDirectory() as scratch:
+            samples, model = pathlib.Path(scratch) / "samples.npz", pathlib.Path(scratch) / "pruned.onnx"
+            np.savez(samples, **calibration)
+            command = [*options[:1], folder / "model.onnx", model, *options[1:], "--calibration", samples]
+            done = subprocess.run([str(part) for part in command], capture_output=True, text=True, errors="replace")
+            if done.returncode:
+                return None, str(done.stderr.strip().splitlines()[-1:])
+            found.append(outputs(model, test))
+    return together(found), None
+
+
+def together(found):
+    """Outputs of several runs as those of one."""
+    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+
+
 def main():
     """Runs everything and prints the table; the exit status."""
     chosen = options()
@@ -167,35 +195,47 @@ def main():
     for folder in folders:
         if chosen.only and folder.name not in chosen.only:
             continue
-        calibration, test, labels = load(folder)
-        reference = outputs(folder / "model.onnx", test)
+        parts, labels = load(folder)
+        reference = together([outputs(folder / "model.onnx", test) for _, test in parts])
         dense = metrics(folder.name, reference, labels, reference)
         print(f"{folder.name} dense: " + ", ".join(f"{task} {value:.4f}" for task, (value, _) in dense.items()), flush=True)
         for ratio in chosen.ratios:
             without = None
             for method in chosen.methods:
-                with tempfile.TemporaryDirectory() as scratch:
-                    samples, pruned = pathlib.Path(scratch) / "samples.npz", pathlib.Path(scratch) / "pruned.onnx"
-                    np.savez(samples, **calibration)
-                    command = [chosen.binary, folder / "model.onnx", pruned, "--ratio", ratio, "--repair", method]
-                    command += ["--calibration", samples, *chosen.extra.split()]
-                    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, errors="replace")
-                    if done.returncode:
+                runs = []
+                for seed in chosen.seeds:
+                    how = ["--ratio", ratio, "--repair", method, "--seed", seed, *chosen.extra.split()]
+                    found, why = pruned(folder, parts, [chosen.binary, *how])
+                    if why:
                         failed = True
-                        print(f"  {ratio} {method}: FAILED: {done.stderr.strip().splitlines()[-1:]}", flush=True)
-                        continue
-                    after = metrics(folder.name, outputs(pruned, test), labels, reference)
-                loss = lost(dense, after)
-                without = loss if method == "none" else without
-                recovered = 100 * (1 - loss / without) if without else float("nan")
-                row = {"model": folder.name, "ratio": ratio, "method": method, "lost": loss, "recovered": recovered}
-                row["tasks"] = {task: value for task, (value, _) in after.items()}
+                        print(f"  {ratio} {method}: FAILED: {why}", flush=True)
+                    else:
+                        runs.append(metrics(folder.name, found, labels, reference))
+                if not runs:
+                    continue
+                without = runs if method == "none" else without
+                row = {"model": folder.name, "ratio": ratio, "method": method, **summary(dense, runs, without)}
                 rows.append(row)
-                values = ", ".join(f"{task} {value:.4f}" for task, (value, _) in after.items())
-                print(f"  {ratio} {method:<14} lost {loss:6.1f}  recovered {recovered:6.1f} %  {values}", flush=True)
+                values = ", ".join(f"{task} {value:.4f}" for task, value in row["tasks"].items())
+                share = "recovered {:6.1f} % ({:.1f} to {:.1f})".format(*row["recovered"])
+                print(f"  {ratio} {method:<14} lost {row['lost']:6.1f}  {share}  worse {row['worse']:4.1f}  {values}", flush=True)
     if chosen.json:
         chosen.json.write_text(json.dumps(rows, indent=1) + "\n")
     return int(failed)
+
+
+def summary(dense, runs, without):
+    """What a row of the table says of the runs of all seeds, given those without repair."""
+    row = {"lost": float(np.mean([lost(dense, run) for run in runs])), "recovered": [float("nan")] * 3, "worse": float("nan")}
+    row["tasks"] = {task: float(np.mean([run[task][0] for run in runs])) for task in dense}
+    if without:
+        before = float(np.mean([lost(dense, run) for run in without]))
+        shares = [100 * (1 - lost(dense, run) / before) if before else float("nan") for run in runs]
+        row["recovered"] = [float(np.mean(shares)), min(shares), max(shares)]
+        mean = {task: (float(np.mean([run[task][0] for run in without])), error) for task, (_, error) in dense.items()}
+        tasks = [lost({task: dense[task]}, {task: (row["tasks"][task], None)}) - lost({task: dense[task]}, mean) for task in dense]
+        row["worse"] = max(tasks)
+    return row
 
 
 if __name__ == "__main__":

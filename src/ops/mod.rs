@@ -34,6 +34,7 @@ mod norm_domains;
 mod ordered;
 mod pad;
 mod pool;
+pub mod probabilities;
 mod qlinear;
 mod quantize;
 mod quantized;

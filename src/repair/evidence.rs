@@ -7,6 +7,7 @@
 use faer::Mat;
 use rayon::prelude::*;
 
+use super::likelihood::Likelihood;
 use super::moments::{Fit, Moments};
 use super::one_sided::Rows;
 
@@ -24,9 +25,10 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    pub(super) fn new(inputs: usize, outputs: usize) -> Self {
+    /// Nothing yet of so many inputs and outputs; how probabilities are made of the outputs, if they are.
+    pub(super) fn new(inputs: usize, outputs: usize, likelihood: Option<Likelihood>) -> Self {
         let moments = || Moments::new(inputs, outputs);
-        Self { fitted: moments(), judging: moments(), one_sided: Rows::default() }
+        Self { fitted: moments(), judging: moments(), one_sided: Rows::new(likelihood) }
     }
 
     /// Adds the rows of a batch, see [`Moments::add`] and, with the targets that an activation sees, [`Rows::add`].
@@ -47,7 +49,8 @@ impl Evidence {
             if self.one_sided.is_empty() {
                 return Some(fit);
             }
-            let refined = self.one_sided.refine(&fit, None, &all.system(old, lambda, with_bias)?);
+            let anchor = self.anchor(old, &fit);
+            let refined = self.one_sided.refine(&fit, None, &all.system(&anchor, lambda, with_bias)?);
             return Some(refined.unwrap_or(fit));
         }
         let ridges: Vec<f64> = FACTORS.iter().map(|factor| factor * lambda).chain([f64::INFINITY]).collect();
@@ -57,14 +60,21 @@ impl Evidence {
         };
         let judged: Vec<_> = ridges.par_iter().map(judge).collect();
         let (_, ridge, linear) = judged.into_iter().flatten().min_by(|a, b| a.0.total_cmp(&b.0))?;
-        let system = all.system(old, ridge, with_bias)?;
-        let refined = if self.one_sided.is_empty() {
-            None
-        } else {
-            let fitted = self.fitted.system(old, ridge, with_bias)?;
-            self.one_sided.refine(&linear, Some(&fitted), &system)
-        };
-        refined.or_else(|| all.fit(&system))
+        if !self.one_sided.is_empty() {
+            let anchor = self.anchor(old, &linear);
+            let fitted = self.fitted.system(&anchor, ridge, with_bias)?;
+            let refined = self.one_sided.refine(&linear, Some(&fitted), &all.system(&anchor, ridge, with_bias)?);
+            if refined.is_some() {
+                return refined;
+            }
+        }
+        all.solve(old, ridge, with_bias)
+    }
+
+    /// What a fit with steps is drawn towards. Probabilities that are nearly 0 or 1 hold weights hardly at all, and would
+    /// let go of what the linear fit has gained.
+    fn anchor(&self, old: &Mat<f64>, linear: &Fit) -> Mat<f64> {
+        if self.one_sided.are_probabilities() { linear.weights.clone() } else { old.clone() }
     }
 }
 
@@ -76,13 +86,13 @@ mod tests {
     #[test]
     fn a_fit_that_does_not_generalise_is_not_made() {
         // Two batches whose targets contradict each other: the old weights, which predict nothing, are better.
-        let mut evidence = Evidence::new(1, 1);
+        let mut evidence = Evidence::new(1, 1, None);
         evidence.add(0, &[1.0, -1.0, 2.0, -2.0], &[1.0, -1.0, 2.0, -2.0], None, false);
         evidence.add(1, &[1.0, -1.0, 2.0, -2.0], &[-1.0, 1.0, -2.0, 2.0], None, false);
         let fit = evidence.solve(&Mat::zeros(1, 1), 1e-2, true).unwrap();
         assert_eq!((fit.weights[(0, 0)], fit.bias[0]), (0.0, 0.0));
         // Batches that agree are followed.
-        let mut evidence = Evidence::new(1, 1);
+        let mut evidence = Evidence::new(1, 1, None);
         for batch in 0..4 {
             evidence.add(batch, &[1.0, -1.0, 2.0, -2.0], &[3.0, -1.0, 5.0, -3.0], None, false);
         }

@@ -9,9 +9,11 @@ use faer::Mat;
 use rayon::prelude::*;
 
 use super::RepairConfig;
+use super::behind::Seen;
 use super::constants::Constants;
 use super::evidence::Evidence;
 use super::frontier::{Frontier, Later};
+use super::likelihood::Likelihood;
 use super::plan::{Bias, Contraction, Left, Link, factors};
 use super::rows::{Channels, Gather, Numbers, output_axis};
 use super::targets::{Dense, Target, Targets, fits, targets};
@@ -116,10 +118,17 @@ fn one(
     if need > config.memory {
         return Ok(Some(format!("the fit of {} inputs needs more memory than is allowed", linear.inputs)));
     }
+    let between = Between { links: links(work, contraction), seen: seen(work, contraction, targets, config) };
+    let likelihood = |group: usize| match &between.seen {
+        Some(Seen::Probabilities(all)) => {
+            let own = all.shifts.iter().skip(group * linear.outputs).take(linear.outputs);
+            Some(Likelihood { shares: all.shares, shifts: own.copied().collect() })
+        }
+        _ => None,
+    };
     let mut evidence: Vec<Evidence> =
-        (0..linear.groups).map(|_| Evidence::new(linear.inputs, linear.outputs)).collect();
+        (0..linear.groups).map(|group| Evidence::new(linear.inputs, linear.outputs, likelihood(group))).collect();
     let names = wanted(contraction);
-    let between = Between { links: links(work, contraction), borders: borders(work, contraction, targets, config) };
     let mut why = None;
     frontier.run(work.model, &work.wiring, &names, later, &mut |batch, values| {
         if why.is_none()
@@ -136,10 +145,10 @@ fn one(
     solve(work, contraction, &evidence, config)
 }
 
-/// What lies between output and aim, with its numbers, and between which numbers the aim is seen.
+/// What lies between output and aim, with its numbers, and what is seen of the aim, if not all.
 struct Between {
     links: Vec<Step>,
-    borders: Option<Vec<(f64, f64)>>,
+    seen: Option<Seen>,
 }
 
 enum Step {
@@ -147,19 +156,16 @@ enum Step {
     Plus(String),
 }
 
-/// Between which numbers each channel of the aim is seen, if there is memory for all rows.
-fn borders(
-    work: &Work<'_>,
-    contraction: &Contraction,
-    targets: &[Target],
-    config: &RepairConfig,
-) -> Option<Vec<(f64, f64)>> {
+/// What is seen of the aim, if not all, and if there is memory for all rows.
+fn seen(work: &Work<'_>, contraction: &Contraction, targets: &[Target], config: &RepairConfig) -> Option<Seen> {
+    let shape = targets.first()?.shape.as_slice();
     let rows: usize = targets.iter().map(|t| t.rows.len()).sum();
     let linear = &contraction.linear;
     let width = linear.groups.checked_mul(linear.inputs)?.checked_add(linear.all_outputs().checked_mul(2)?)?;
     let bytes = rows.checked_mul(width)?.checked_mul(4)?;
     let behind = contraction.behind.as_ref().filter(|_| bytes <= config.memory / 8)?;
-    behind.borders(work.model, &work.constants, contraction)
+    let axis = output_axis(linear, shape.len()).ok()?;
+    behind.seen(work.model, &work.constants, contraction, (axis, shape))
 }
 
 fn links(work: &Work<'_>, contraction: &Contraction) -> Vec<Step> {
@@ -191,7 +197,10 @@ fn add(
     }
     let outputs = linear.all_outputs();
     let mut aims: Vec<f64> = target.numbers.iter().map(|x| f64::from(*x)).collect();
-    let mut seen = between.borders.as_ref().map(|borders| clamped(&aims, borders));
+    let mut seen = between.seen.as_ref().map(|seen| match seen {
+        Seen::Between(borders) => clamped(&aims, borders),
+        Seen::Probabilities(_) => aims.clone(),
+    });
     // Back from the aim to the output.
     for step in between.links.iter().rev() {
         let others = match step {

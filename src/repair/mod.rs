@@ -13,6 +13,7 @@ mod evidence;
 mod frontier;
 mod least_squares;
 mod left;
+mod likelihood;
 mod mean_bias;
 mod moments;
 mod one_sided;

@@ -5,12 +5,14 @@
 //! of the border where it does not (after Zhang et al., "Accelerating Very Deep Convolutional Networks", section 3.2,
 //! whose nonlinear response this relaxes to a convex one). With the targets of the flat rows set to what is predicted,
 //! where that is flat as well, every step is an ordinary fit and the sum falls; steps are accelerated after Nesterov.
+//! Where probabilities are made of the outputs, the steps are those of [`Likelihood`] in the same way.
 //! Invariants: rows are summed in a fixed order, whatever runs at the same time; the ridge holds as in the linear fit.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
 
+use super::likelihood::Likelihood;
 use super::moments::{Fit, System};
 
 /// At most so many steps are made.
@@ -30,7 +32,10 @@ const LEAST_GAIN: f64 = 0.002;
 
 /// Rows of which nothing is forgotten.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rows(Vec<Part>);
+pub(super) struct Rows {
+    parts: Vec<Part>,
+    likelihood: Option<Likelihood>,
+}
 
 /// The rows of one batch.
 #[derive(Clone, Debug)]
@@ -70,9 +75,19 @@ struct Moved {
 }
 
 impl Rows {
-    /// True where no activation is flat.
+    /// No rows yet, of outputs of which probabilities are made, or parts of which are not seen.
+    pub(super) fn new(likelihood: Option<Likelihood>) -> Self {
+        Self { parts: Vec::new(), likelihood }
+    }
+
+    /// True where every number of the outputs is seen as it is.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.parts.is_empty()
+    }
+
+    /// True if probabilities are made of the outputs.
+    pub(super) fn are_probabilities(&self) -> bool {
+        self.likelihood.is_some()
     }
 
     /// Adds the rows of a batch, row-major: inputs, targets, and targets moved to the border of what is flat.
@@ -89,7 +104,7 @@ impl Rows {
             }
         };
         let matrix = |numbers: &[f64], width: usize| Mat::from_fn(rows, width, |i, j| numbers[i * width + j] as f32);
-        self.0.push(Part {
+        self.parts.push(Part {
             judging,
             inputs: inputs.iter().take(rows * widths.0).map(|x| *x as f32).collect(),
             targets: matrix(seen, widths.1),
@@ -153,14 +168,14 @@ impl Rows {
             Which::Judging => part.judging,
             Which::Fitted => !part.judging,
         };
-        self.0.iter().filter(counts).collect()
+        self.parts.iter().filter(counts).collect()
     }
 
     /// By how much the rows that count miss what is seen of their targets, squared and summed up.
     fn error(&self, fit: &Fit, which: Which) -> Option<f64> {
         let weights = single(&fit.weights);
         let errors: Vec<f64> =
-            self.parts(which).par_iter().map(|part| part.aims(weights.as_ref(), &fit.bias).error).collect();
+            self.parts(which).par_iter().map(|part| self.aims(part, weights.as_ref(), &fit.bias).error).collect();
         Some(errors.iter().sum()).filter(|sum: &f64| sum.is_finite())
     }
 
@@ -172,7 +187,7 @@ impl Rows {
         // As many at once as run at the same time, so that their sums take little memory.
         for some in self.parts(which).chunks(rayon::current_num_threads().max(1)) {
             let moved: Vec<(Mat<f32>, Aims)> =
-                some.par_iter().map(|part| part.moved(weights.as_ref(), &fit.bias)).collect();
+                some.par_iter().map(|part| part.crossed(self.aims(part, weights.as_ref(), &fit.bias))).collect();
             for (cross, aims) in moved {
                 sum.cross += Mat::from_fn(inputs, outputs, |i, j| f64::from(cross[(i, j)]));
                 sum.sums.iter_mut().zip(aims.sums).for_each(|(all, one)| *all += one);
@@ -180,6 +195,14 @@ impl Rows {
             }
         }
         sum.error.is_finite().then_some(sum)
+    }
+
+    fn aims(&self, part: &Part, weights: MatRef<'_, f32>, bias: &[f64]) -> Aims {
+        let predicted = part.predicted(weights, bias);
+        match &self.likelihood {
+            Some(likelihood) => likelihood.aims(predicted, &part.targets),
+            None => part.aims(predicted),
+        }
     }
 }
 
@@ -189,11 +212,13 @@ fn single(matrix: &Mat<f64>) -> Mat<f32> {
 }
 
 /// What the rows of a part aim at.
-struct Aims {
+pub(super) struct Aims {
     /// Rows x outputs.
-    numbers: Mat<f32>,
-    sums: Vec<f64>,
-    error: f64,
+    pub(super) numbers: Mat<f32>,
+    /// Over all rows.
+    pub(super) sums: Vec<f64>,
+    /// How far the predictions are from what is as good as the targets.
+    pub(super) error: f64,
 }
 
 impl Part {
@@ -202,23 +227,31 @@ impl Part {
         MatRef::from_row_major_slice(&self.inputs, rows, self.inputs.len() / rows.max(1))
     }
 
-    fn moved(&self, weights: MatRef<'_, f32>, bias: &[f64]) -> (Mat<f32>, Aims) {
-        let aims = self.aims(weights, bias);
-        let mut cross = Mat::<f32>::zeros(weights.nrows(), weights.ncols());
-        matmul(cross.as_mut(), Accum::Replace, self.inputs().transpose(), aims.numbers.as_ref(), 1.0, Par::Seq);
+    /// With the products of inputs and aims.
+    fn crossed(&self, aims: Aims) -> (Mat<f32>, Aims) {
+        let inputs = self.inputs();
+        let mut cross = Mat::<f32>::zeros(inputs.ncols(), aims.numbers.ncols());
+        matmul(cross.as_mut(), Accum::Replace, inputs.transpose(), aims.numbers.as_ref(), 1.0, Par::Seq);
         (cross, aims)
     }
 
-    fn aims(&self, weights: MatRef<'_, f32>, bias: &[f64]) -> Aims {
-        let (rows, outputs) = (self.targets.nrows(), self.targets.ncols());
-        let mut predicted = Mat::<f32>::zeros(rows, outputs);
+    /// Rows x outputs.
+    fn predicted(&self, weights: MatRef<'_, f32>, bias: &[f64]) -> Mat<f32> {
+        let mut predicted = Mat::<f32>::zeros(self.targets.nrows(), self.targets.ncols());
         matmul(predicted.as_mut(), Accum::Replace, self.inputs(), weights, 1.0, Par::Seq);
+        for (j, shift) in bias.iter().enumerate().take(predicted.ncols()) {
+            predicted.col_mut(j).iter_mut().for_each(|x| *x += *shift as f32);
+        }
+        predicted
+    }
+
+    fn aims(&self, mut predicted: Mat<f32>) -> Aims {
+        let (rows, outputs) = (self.targets.nrows(), self.targets.ncols());
         let mut sums = vec![0.0; outputs];
         let mut error = 0.0;
         for (j, sum) in sums.iter_mut().enumerate() {
-            let shift = bias.get(j).copied().unwrap_or(0.0) as f32;
             for i in 0..rows {
-                let (found, target) = (predicted[(i, j)] + shift, self.targets[(i, j)]);
+                let (found, target) = (predicted[(i, j)], self.targets[(i, j)]);
                 let aim = match self.sides.get(j * rows + i) {
                     Some(Side::Below) => found.min(target),
                     Some(Side::Above) => found.max(target),
@@ -263,6 +296,30 @@ mod tests {
         assert!(error(&linear) > 1.0, "{linear:?}");
         let fit = rows.refine(&linear, None, &system).unwrap();
         assert!(error(&fit) < 0.05 * error(&linear), "{} {} {fit:?}", error(&fit), error(&linear));
+    }
+
+    /// Numbers that are far apart make the same probabilities from far less, and those in the middle must be met.
+    #[test]
+    fn probabilities_are_fitted_and_not_the_numbers_that_make_them() {
+        let inputs = [-3.0, -1.0, 1.0, 3.0];
+        let targets = [-50.0, -1.0, 1.0, 50.0];
+        for shares in [false, true] {
+            let width = if shares { 2 } else { 1 };
+            // Of two shares, the second number is 0.
+            let all: Vec<f64> = targets.iter().flat_map(|t| [*t, 0.0].into_iter().take(width)).collect();
+            let mut rows = Rows::new(Some(Likelihood { shares, shifts: vec![0.0; width] }));
+            let mut moments = Moments::new(1, width);
+            moments.add(&inputs, &all, false);
+            rows.add(false, (1, width), &inputs, &all, &all);
+            let old = Mat::zeros(1, width);
+            let linear = moments.solve(&old, 1e-6, true).unwrap();
+            let system = moments.system(&linear.weights, 1e-6, true).unwrap();
+            let fit = rows.refine(&linear, None, &system).unwrap();
+            let slope = |fit: &Fit| fit.weights[(0, 0)] - if shares { fit.weights[(0, 1)] } else { 0.0 };
+            assert!(slope(&linear) > 10.0 && slope(&fit) < 5.0, "{} {}", slope(&linear), slope(&fit));
+            let error = |fit: &Fit| rows.error(fit, Which::All).unwrap();
+            assert!(error(&fit) < 0.5 * error(&linear), "{} {}", error(&fit), error(&linear));
+        }
     }
 
     #[test]
