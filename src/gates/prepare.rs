@@ -46,9 +46,8 @@ impl Unit {
 /// True if the model takes batches of any size.
 pub(super) fn is_open(model: &ModelProto) -> Result<bool> {
     let declared = declared_inputs(model)?;
-    let is_fixed = |shape: &Vec<_>| {
-        shape.first().is_some_and(|d: &crate::engine::inputs::Dimension| d.extent().is_some())
-    };
+    let is_fixed =
+        |shape: &Vec<_>| shape.first().is_some_and(|d: &crate::engine::inputs::Dimension| d.extent().is_some());
     Ok(!declared.iter().any(|input| input.shape.as_ref().is_some_and(is_fixed)))
 }
 
