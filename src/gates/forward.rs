@@ -86,8 +86,7 @@ fn first_run(wanted: &Wanted, names: &[TaskOutputs], engine: &dyn Engine, feeds:
     let tapped = wanted.taps.taps.iter().map(|tap| tap.name.clone());
     let values: Vec<String> = outputs.chain(tapped).collect::<BTreeSet<_>>().into_iter().collect();
     let found = crate::engine::run_once(engine, wanted.graph.model, feeds, &values)?;
-    let fact = |value: &Value| grad::Fact { element: value.element(), shape: value.shape().to_vec() };
-    Ok(values.into_iter().zip(found.iter().map(fact)).collect())
+    Ok(values.into_iter().zip(found.iter().map(grad::Fact::of)).collect())
 }
 
 fn targets(wanted: &Wanted, names: &[TaskOutputs], shapes: &Facts, samples: usize) -> Vec<Target> {

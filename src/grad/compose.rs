@@ -60,7 +60,7 @@ impl<'c, 'a> Composition<'c, 'a> {
     /// Says what is known of a value that was written past the definition.
     pub(super) fn know(&mut self, name: &str, like: &str, shape: Vec<usize>) {
         if let Some(element) = self.facts.get(like).map(|fact| fact.element) {
-            self.facts.insert(name.to_owned(), Fact { element, shape });
+            self.facts.insert(name.to_owned(), Fact::new(element, &shape));
         }
     }
 
@@ -100,7 +100,7 @@ impl<'c, 'a> Composition<'c, 'a> {
         let fact = self.facts.get(like).ok_or("a value that is not known")?.clone();
         let data = super::context::bytes(fact.element, value)?;
         let name = self.context.nodes.constant(fact.element, &[], data);
-        self.facts.insert(name.clone(), Fact { shape: Vec::new(), ..fact });
+        self.facts.insert(name.clone(), Fact::new(fact.element, &[]));
         Ok(name)
     }
 
@@ -112,7 +112,7 @@ impl<'c, 'a> Composition<'c, 'a> {
             data.extend(super::context::bytes(fact.element, *value)?);
         }
         let name = self.context.nodes.constant(fact.element, shape, data);
-        self.facts.insert(name.clone(), Fact { shape: shape.to_vec(), ..fact });
+        self.facts.insert(name.clone(), Fact::new(fact.element, shape));
         Ok(name)
     }
 

@@ -51,15 +51,23 @@ impl<'a> Context<'a> {
 
     /// Integers that are constant in the model.
     pub(super) fn constant(&self, name: &str) -> Result<Vec<i64>, String> {
-        let tensor = self.constants.get(name).ok_or_else(|| format!("`{name}` is not constant"))?;
-        tensor::to_i64(tensor).map_err(|error| error.to_string())
+        match self.constants.get(name) {
+            Some(tensor) => tensor::to_i64(tensor).map_err(|error| error.to_string()),
+            None => Ok(self.known(name)?.into_iter().map(|number| number as i64).collect()),
+        }
     }
 
     /// Floating-point numbers that are constant in the model.
     pub(super) fn constant_floats(&self, name: &str) -> Result<Vec<f64>, String> {
-        let tensor = self.constants.get(name).ok_or_else(|| format!("`{name}` is not constant"))?;
+        let Some(tensor) = self.constants.get(name) else { return self.known(name) };
         let values = tensor::to_f32(tensor).map_err(|error| error.to_string())?;
         Ok(values.into_iter().map(f64::from).collect())
+    }
+
+    /// Numbers that are computed from constants.
+    fn known(&self, name: &str) -> Result<Vec<f64>, String> {
+        let known = self.facts.get(name).and_then(|fact| fact.known.clone());
+        known.ok_or_else(|| format!("`{name}` is not constant"))
     }
 
     /// A number of the float type of `like`.
