@@ -6,7 +6,7 @@ RUN     = target/run
 ZOO     = target/zoo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test update bench bench-huge bench-calibration models-table repair-table zoo zoo-check zoo-fixtures operators-check proto docs fuzz fuzz-files gpu-check
+.PHONY: help run test update bench bench-huge bench-calibration models-table repair-table protect-table zoo zoo-check zoo-fixtures operators-check proto docs fuzz fuzz-files gpu-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ models-table: ## Check pruned real models in Python with ONNX Runtime (PYTHON=..
 repair-table: ## Measure trained models, pruned and repaired, on labelled samples (PYTHON=... with numpy, onnxruntime; EXTRA=...)
 	$(CARGO) build --release
 	$(PYTHON) tests/repair_table.py --extra="$(EXTRA)"
+
+protect-table: ## Compare how far tasks move with and without protection, at equal multiplications (PYTHON=... with numpy; EXTRA=...)
+	$(CARGO) build --release
+	$(PYTHON) tests/protect_table.py --extra="$(EXTRA)"
 
 zoo: ## Write ONNX files of many architectures into target/zoo (PYTHON=... with tests/zoo/requirements.txt)
 	-$(PYTHON) tests/zoo/export.py --out $(ZOO) --jobs 2

@@ -21,7 +21,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUTSIDE = ROOT / "../shared/models"
 MODELS = ["digit_scenes", "mmnist_lenet", "mmnist_resnet", "twinlitenet", "human_faceres", "retinaface_mnet025", "mp_iris_landmark",
-          "tfjs_blazepose_lite", "gomoku8", "snips_lstm", "adult_mmoe"]
+          "tfjs_blazepose_lite", "gomoku8", "snips_lstm", "adult_mmoe", "basic_pitch"]
 VARIANTS = {"twinlitenet": ("model_192x320.onnx", "inputs_192x320.npz")}
 
 

@@ -25,6 +25,10 @@ Examples:
       show tasks and groups, and what keeps parameters from being pruned
   onnx-mtprune model.onnx small.onnx --ratio 0.5 --protect 'head.*' --task seg=mask,edges
       leave everything named head.* whole; report the outputs mask and edges as one task
+  onnx-mtprune model.onnx seg.onnx --keep-tasks seg
+      what the output seg needs and nothing else, bit by bit what it was; with --ratio pruned as well
+  onnx-mtprune model.onnx small.onnx --ratio 0.5 --trunk-ratio 0.3 --task-ratio depth=0.7 --protect-task seg
+      a ratio for what tasks share, one for the branch of depth; leave the branch of seg whole
   onnx-mtprune model.onnx small.onnx --ratio 0.5 --plan-out plan.json --report report.json
   onnx-mtprune finetuned.onnx smaller.onnx --ratio 0.3 --samples batch.npz --require-verify
   onnx-mtprune verify model.onnx small.onnx --plan plan.json
