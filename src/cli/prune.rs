@@ -67,7 +67,9 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
             let evidence = Evidence { statistics: statistics.as_ref(), gradients: gradients.as_ref() };
             let scores = console.stage("score", || analysis.scores(&config, evidence))?;
             let neighbours = neighbours::neighbours(arguments, &analysis, &config.criterion, &scores, &mut console)?;
-            console.stage("allocate", || arguments.aggregation.plan(&analysis, scores, &neighbours, &config))?
+            console.stage("allocate", || {
+                arguments.aggregation.plan(&analysis, scores, gradients.as_ref(), &neighbours, &config)
+            })?
         }
     };
     if config.removes() && plan.kept.iter().all(Option::is_none) {
