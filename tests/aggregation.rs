@@ -273,6 +273,47 @@ fn similarity_by_outputs_on_the_same_samples() {
 }
 
 #[test]
+fn gradients_of_tasks_are_combined_and_compared() {
+    let folder = Folder::with_model();
+    samples(&folder, "samples.npz", 1.0);
+    let words = ["model.onnx", "small.onnx", "--ratio", "0.5", "--calibration", "samples.npz", "--report", "r.json"];
+    let mut trunks = Vec::new();
+    for row in AGGREGATIONS {
+        let chosen =
+            ["--criterion", "taylor", "--task-aggregation", row.name, "--task-weight", "a=1", "--plan-out", "p.json"];
+        let page = folder.succeed(&[&words[..], &chosen[..]].concat());
+        assert!(page.contains("shared group") && page.contains("share of b"), "{page}");
+        trunks.push(kept(&folder, "p.json")["trunk.0"].clone());
+    }
+    assert!(trunks.iter().any(|trunk| *trunk != trunks[0]), "all aggregations keep {:?}", trunks[0]);
+    let report = json(&folder, "r.json");
+    let agreement = &report["agreement"];
+    assert_eq!(agreement["differ"], true);
+    let row = |name: &str| agreement["groups"].as_array().unwrap().iter().find(|row| row["group"] == name).unwrap();
+    let (trunk, head) = (row("trunk.0"), row("a_weight.0"));
+    assert!(trunk["overlap"].as_f64().unwrap() < 1.0, "{trunk}");
+    let cosine = trunk["conflict"][0]["cosine"].as_f64().unwrap();
+    assert!(cosine.abs() <= 1.0 + 1e-9, "{cosine}");
+    assert!(head["overlap"].is_null() && head["conflict"].is_null() && head["importance"]["b"].is_null(), "{head}");
+    folder.succeed(&[
+        "masks",
+        "add",
+        "own",
+        "p.json",
+        "--model",
+        "model.onnx",
+        "--criterion",
+        "taylor",
+        "--calibration",
+        "samples.npz",
+    ]);
+    let near =
+        ["--criterion", "taylor", "--task-aggregation", "vote", "--neighbours", "auto:1", "--similarity", "gradient"];
+    let said = folder.run(&[&words[..], &near[..]].concat());
+    assert!(said.code == 0 && said.err.contains("note: neighbours: own ("), "{said:?}");
+}
+
+#[test]
 fn masks_that_are_unknown_foreign_or_damaged() {
     let folder = with_masks();
     let prune = |model: &str, more: &[&str]| {

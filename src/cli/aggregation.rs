@@ -4,6 +4,7 @@ use clap::Args;
 use onnx_mtprune::Result;
 use onnx_mtprune::aggregate::{self, AggregateConfig, Draw, Neighbour, Scope, Scores};
 use onnx_mtprune::allocate::Plan;
+use onnx_mtprune::gates::Gradients;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::report::Agreement;
 
@@ -44,6 +45,7 @@ impl AggregationArguments {
         &self,
         analysis: &Analysis,
         scores: Scores,
+        gradients: Option<&Gradients>,
         neighbours: &[Neighbour],
         config: &PruneConfig,
     ) -> Result<(Plan, Option<Agreement>)> {
@@ -55,7 +57,7 @@ impl AggregationArguments {
             Scores::PerTask(scores) => scores,
         };
         let plan = analysis.allocate_by_tasks(&scores, neighbours, config)?;
-        let agreement = Agreement::new(analysis, &scores, &plan, &config.aggregation);
+        let agreement = Agreement::new(analysis, &scores, gradients, &plan, &config.aggregation);
         Ok((plan, Some(agreement)))
     }
 }

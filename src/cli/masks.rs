@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use onnx_mtprune::aggregate::Scores;
 use onnx_mtprune::calibration::batching::{Feeder, FeederOptions};
 use onnx_mtprune::calibration::source::{self, SourceOptions};
+use onnx_mtprune::gates::GradientOptions;
 use onnx_mtprune::masks::{MaskFile, Outputs, StoredScores, check_name};
 use onnx_mtprune::plan_file::PlanFile;
 use onnx_mtprune::proto::onnx::ModelProto;
-use onnx_mtprune::prune::{Analysis, Options, PruneConfig};
+use onnx_mtprune::prune::{Analysis, Evidence, Options, PruneConfig};
 use onnx_mtprune::{Error, Result, functions, proto, score};
 
 use super::calibration::scaled;
@@ -54,7 +56,7 @@ struct AddArguments {
     /// The model that the plan was made for: stores its scores as well, for --similarity gradient
     #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
-    /// The criterion of the scores
+    /// The criterion of the scores; one of gradients takes the loss that needs no labels
     #[arg(long, value_name = "NAME", value_parser = values::criteria(), requires = "model", default_value = score::DEFAULT)]
     criterion: String,
     /// Samples of the new task: stores what the model gives out on them as well, for --similarity leep and cka
@@ -185,15 +187,24 @@ fn line(mask: &MaskFile) -> String {
 fn scores(arguments: &AddArguments, model: &ModelProto, analysis: &Analysis) -> Result<StoredScores> {
     let row = score::criterion(&arguments.criterion)?;
     let config = PruneConfig { criterion: row.name.to_owned(), ..PruneConfig::default() };
-    let statistics = match arguments.calibration.as_ref().filter(|_| row.needs_statistics) {
-        None => None,
-        Some(samples) => {
-            let feeder = feeder(samples, &arguments.input_scale, arguments.max_samples, model)?;
-            let engine = arguments.engine.engine(Choice::Auto)?;
-            Some(analysis.measure(&row.wish(), engine.as_ref(), &feeder)?)
+    let (mut statistics, mut gradients) = (None, None);
+    let wish = row.gradients(config.importance);
+    if let Some(samples) = arguments.calibration.as_ref().filter(|_| row.needs_statistics || wish.is_some()) {
+        let feeder = feeder(samples, &arguments.input_scale, arguments.max_samples, model)?;
+        let engine = arguments.engine.engine(Choice::Auto)?;
+        if row.needs_statistics {
+            statistics = Some(analysis.measure(&row.wish(), engine.as_ref(), &feeder)?);
         }
+        if let Some(wish) = wish {
+            let options = GradientOptions::default();
+            gradients = Some(analysis.gradients(wish, &options, engine.as_ref(), &feeder)?);
+        }
+    }
+    let evidence = Evidence { statistics: statistics.as_ref(), gradients: gradients.as_ref() };
+    let scores = match analysis.scores(&config, evidence)? {
+        Scores::Same(scores) => scores,
+        Scores::PerTask(scores) => scores.normalised().mean(),
     };
-    let scores = analysis.score_with(&config, statistics.as_ref())?;
     Ok(named(row.name, analysis, scores))
 }
 

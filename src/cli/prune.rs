@@ -66,13 +66,9 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
             let scores = console
                 .stage("score", || analysis.protected(analysis.scores(&config, evidence)?, &config, evidence))?;
             let neighbours = neighbours::neighbours(arguments, &analysis, &config.criterion, &scores, &mut console)?;
-            let (plan, agreement) =
-                console.stage("allocate", || arguments.aggregation.plan(&analysis, scores, &neighbours, &config))?;
-            let agreement = match &gradients {
-                Some(gradients) => agreement.map(|agreement| agreement.with_gradients(&analysis, gradients)),
-                None => agreement,
-            };
-            (plan, agreement)
+            console.stage("allocate", || {
+                arguments.aggregation.plan(&analysis, scores, gradients.as_ref(), &neighbours, &config)
+            })?
         }
     };
     if config.removes() && plan.kept.iter().all(Option::is_none) {

@@ -15,6 +15,7 @@ use crate::aggregate::{AggregateConfig, DEFAULT, TaskScores, overlap, top};
 use crate::allocate::Plan;
 use crate::gates::Gradients;
 use crate::prune::Analysis;
+use crate::tasks::TaskSet;
 
 /// How far tasks agree.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -44,7 +45,8 @@ pub struct AgreementRow {
     pub importance: BTreeMap<String, f64>,
     /// The overlap of what its tasks would keep; none where one task decides or all channels stay.
     pub overlap: Option<f64>,
-    /// How far gradients of tasks point the same way; none where there are no gradients.
+    /// How far the gradients of its tasks point the same way, all gates of the group and samples together; none where
+    /// the criterion looks at no gradients, or one task decides.
     pub conflict: Option<Vec<Conflict>>,
 }
 
@@ -69,8 +71,14 @@ pub struct Watershed {
 }
 
 impl Agreement {
-    /// Compares what every task would keep with the plan.
-    pub fn new(analysis: &Analysis, scores: &TaskScores, plan: &Plan, config: &AggregateConfig) -> Self {
+    /// Compares what every task would keep with the plan; `gradients` are those that the scores were made from, if any.
+    pub fn new(
+        analysis: &Analysis,
+        scores: &TaskScores,
+        gradients: Option<&Gradients>,
+        plan: &Plan,
+        config: &AggregateConfig,
+    ) -> Self {
         let normalised = scores.normalised();
         let rows = analysis.groups.iter().enumerate().filter_map(|(index, group)| {
             let said = scores.tasks.iter().zip(&normalised.scores);
@@ -85,7 +93,7 @@ impl Agreement {
                 kept: shrunk.unwrap_or(group.extent),
                 importance: said.iter().map(|(name, scores)| ((*name).clone(), share(scores))).collect(),
                 overlap: shrunk.and_then(|count| overlap::mean(&masks(count))),
-                conflict: None,
+                conflict: gradients.and_then(|gradients| conflicts(gradients, index, &group.tasks)),
             })
         });
         let groups: Vec<AgreementRow> = rows.collect();
@@ -96,23 +104,6 @@ impl Agreement {
             watershed: watershed(&groups),
             groups,
         }
-    }
-
-    /// With the cosines of the gradients of every two tasks, all gates of a group and samples together.
-    #[must_use]
-    pub fn with_gradients(mut self, analysis: &Analysis, gradients: &Gradients) -> Self {
-        for row in &mut self.groups {
-            let group = analysis.groups.iter().zip(&gradients.groups).find(|(group, _)| group.name == row.group);
-            let Some((group, own)) = group else { continue };
-            let tasks: Vec<usize> = group.tasks.iter().collect();
-            let pairs = tasks.iter().enumerate().flat_map(|(at, a)| tasks.iter().skip(at + 1).map(move |b| (*a, *b)));
-            let conflict = pairs.filter_map(|(a, b)| {
-                let name = |task: usize| Some(gradients.tasks.get(task)?.name.clone());
-                Some(Conflict { tasks: [name(a)?, name(b)?], cosine: own.agreement(a, b)? })
-            });
-            row.conflict = Some(conflict.collect());
-        }
-        self
     }
 
     /// Some groups from the first to the last that tasks share, for people; none where all tasks say the same.
@@ -163,6 +154,17 @@ impl Agreement {
     fn overlaps(&self) -> impl Iterator<Item = (&AgreementRow, f64)> {
         self.groups.iter().filter_map(|row| Some((row, row.overlap?)))
     }
+}
+
+/// The cosines of all pairs of tasks of a group whose gradients are known.
+fn conflicts(gradients: &Gradients, group: usize, tasks: &TaskSet) -> Option<Vec<Conflict>> {
+    let own = gradients.groups.get(group).filter(|_| tasks.len() > 1)?;
+    let pairs = tasks.iter().flat_map(|a| tasks.iter().filter(move |b| *b > a).map(move |b| (a, b)));
+    let conflict = |(a, b): (usize, usize)| {
+        let name = |task: usize| Some(gradients.tasks.get(task)?.name.clone());
+        Some(Conflict { tasks: [name(a)?, name(b)?], cosine: own.agreement(a, b)? })
+    };
+    Some(pairs.filter_map(conflict).collect())
 }
 
 fn watershed(groups: &[AgreementRow]) -> Option<Watershed> {
