@@ -98,7 +98,8 @@ fn doubled(model: &ModelProto, feeds: &Feeds) -> (ModelProto, Feeds) {
         graph.node.iter().filter(|n| n.op_type() == "Resize").flat_map(|n| n.input.iter().skip(1)).cloned().collect();
     for tensor in &mut graph.initializer {
         if tensor.data_type() == single && !settings.contains(tensor.name()) {
-            let data = to_f32(tensor).unwrap().into_iter().flat_map(|v| f64::from(v).to_le_bytes()).collect::<Vec<u8>>();
+            let data =
+                to_f32(tensor).unwrap().into_iter().flat_map(|v| f64::from(v).to_le_bytes()).collect::<Vec<u8>>();
             *tensor = TensorProto {
                 name: tensor.name.clone(),
                 dims: tensor.dims.clone(),
@@ -172,7 +173,8 @@ fn judged(model: &ModelProto, feeds: &Feeds, engine: &dyn Engine, precision: &Pr
                 feeds[place].1 = moved(&value, index, step);
                 loss(&feeds)
             };
-            let [large, small] = precision.steps.map(|step| -> Result<f64> { Ok((at(step)? - at(-step)?) / (2.0 * step)) });
+            let [large, small] =
+                precision.steps.map(|step| -> Result<f64> { Ok((at(step)? - at(-step)?) / (2.0 * step)) });
             differences.push([large?, small?]);
         }
         let largest = differences.iter().fold(1e-3f64, |m, d| m.max(d[0].abs()));
@@ -209,7 +211,8 @@ fn rules_agree_with_finite_differences() {
     common::fixtures::check("fixtures/gradient", |text| {
         let (model, feeds) = case(text);
         let (double, wide) = doubled(&model, &feeds);
-        let engines = || [Some(&Tract as &dyn Engine), runtime.as_ref().map(|r| r as &dyn Engine)].into_iter().flatten();
+        let engines =
+            || [Some(&Tract as &dyn Engine), runtime.as_ref().map(|r| r as &dyn Engine)].into_iter().flatten();
         let mut attempts = engines()
             .map(|engine| (0, judged(&double, &wide, engine, &DOUBLE)))
             .chain(engines().map(|engine| (1, judged(&model, &feeds, engine, &SINGLE))));

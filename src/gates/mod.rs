@@ -16,4 +16,4 @@ mod rows;
 mod sums;
 
 pub use gather::{GradientOptions, GradientWish, gather};
-pub use sums::{GroupGradients, Gradients, TaskGradients, WeightGradients};
+pub use sums::{Gradients, GroupGradients, TaskGradients, WeightGradients};

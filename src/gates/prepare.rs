@@ -46,15 +46,16 @@ impl Unit {
 /// True if the model takes batches of any size.
 pub(super) fn is_open(model: &ModelProto) -> Result<bool> {
     let declared = declared_inputs(model)?;
-    let is_fixed = |shape: &Vec<_>| {
-        shape.first().is_some_and(|d: &crate::engine::inputs::Dimension| d.extent().is_some())
-    };
+    let is_fixed =
+        |shape: &Vec<_>| shape.first().is_some_and(|d: &crate::engine::inputs::Dimension| d.extent().is_some());
     Ok(!declared.iter().any(|input| input.shape.as_ref().is_some_and(is_fixed)))
 }
 
 /// A model that gives the gradients of all tasks.
 pub(super) struct Prepared {
     pub(super) key: Vec<InputFact>,
+    /// True if it is for units of one sample.
+    pub(super) alone: bool,
     pub(super) forward: Forward,
     pub(super) tasks: Vec<Option<OfTask>>,
     model: ModelProto,
@@ -77,7 +78,7 @@ impl Prepared {
         activations: bool,
         engine: &dyn Engine,
         unit: &Unit,
-        one_by_one: bool,
+        alone: bool,
     ) -> Result<Self> {
         // Two samples show best what is an axis of samples; more would only take memory.
         let mut attempts = Vec::new();
@@ -87,12 +88,12 @@ impl Prepared {
         attempts.push(unit.clone());
         let mut failure = None;
         for attempt in attempts {
-            match forward(wanted, engine, &attempt.feeds, &attempt.samples, one_by_one) {
+            match forward(wanted, engine, &attempt.feeds, &attempt.samples, alone) {
                 Ok(forward) => {
                     let (model, tasks) = backward(&forward, weights, activations)?;
                     let wanted = tasks.iter().flatten().flat_map(OfTask::values).collect();
                     let key = unit.key();
-                    return Ok(Self { key, forward, tasks, model, wanted, sessions: Vec::new() });
+                    return Ok(Self { key, alone, forward, tasks, model, wanted, sessions: Vec::new() });
                 }
                 Err(error) => failure = Some(error),
             }

@@ -55,7 +55,8 @@ pub(super) fn rows(graph: &Graph, coupling: &Coupling, groups: &[Group]) -> Resu
             let Some(constant) = value.constant().filter(|_| value.scope == MAIN) else { continue };
             let shape: Vec<usize> = constant.tensor.dims.iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect();
             let element = ElementType::try_from(constant.tensor.data_type());
-            if shape.len() < 2 || !matches!(element, Ok(ElementType::Float | ElementType::Float16 | ElementType::Double))
+            if shape.len() < 2
+                || !matches!(element, Ok(ElementType::Float | ElementType::Float16 | ElementType::Double))
             {
                 continue;
             }
@@ -99,5 +100,7 @@ pub(super) fn check_memory(weights: &[Weight], tasks: usize, memory: usize) -> R
     }
     let needed = (bytes as f64 / 1e9).ceil();
     Err(Error::input(format!("the gradients of the weights take {needed} GB for {tasks} tasks, more than is allowed"))
-        .help(format!("give --memory {needed}, or choose a criterion that looks at gates alone, such as taylor or fisher")))
+        .help(format!(
+            "give --memory {needed}, or choose a criterion that looks at gates alone, such as taylor or fisher"
+        )))
 }

@@ -35,7 +35,10 @@ pub(super) fn class_axis(target: &Target) -> Result<usize> {
     };
     found.ok_or_else(|| {
         let what = match &target.labels {
-            Some(_) => format!("labels of shape {:?} name no classes of outputs of shape {extents:?}, by sample", target.label_extents()),
+            Some(_) => format!(
+                "labels of shape {:?} name no classes of outputs of shape {extents:?}, by sample",
+                target.label_extents()
+            ),
             None => format!("outputs of shape {extents:?}, by sample, are no classes"),
         };
         target.wrong(what).help("choose another --loss")

@@ -131,9 +131,9 @@ fn class(label: f64, count: usize) -> Result<i64> {
 /// A generator of its own for every output, sample and draw.
 fn generator(of: &str, seed: u64, sample: usize, draw: usize) -> ChaCha8Rng {
     // FNV-1a over the name; the streams of one seed are independent of one another.
-    let name = of.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let name = of
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let mut random = ChaCha8Rng::seed_from_u64(seed ^ name ^ (draw as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     random.set_stream(sample as u64);
     random

@@ -39,7 +39,8 @@ impl Target {
                 Ok(std::iter::once(first / samples).chain(rest.iter().copied()).collect())
             }
             None if samples == 1 => Ok(Vec::new()),
-            _ => Err(self.wrong(format!("the first axis of the shape {:?} does not count {samples} samples", self.shape))
+            _ => Err(self
+                .wrong(format!("the first axis of the shape {:?} does not count {samples} samples", self.shape))
                 .help("run with --batch-size 1")),
         }
     }
@@ -63,8 +64,9 @@ impl Target {
     pub(super) fn given(&self) -> Result<Arc<Value>> {
         let labels = self.labels.clone();
         labels.ok_or_else(|| {
-            self.wrong("this loss needs labels".to_owned())
-                .help("give them with --labels, under the name of the task or output, or choose probe, sampled or pseudo")
+            self.wrong("this loss needs labels".to_owned()).help(
+                "give them with --labels, under the name of the task or output, or choose probe, sampled or pseudo",
+            )
         })
     }
 
@@ -75,7 +77,8 @@ impl Target {
         if squeezed(&own) == squeezed(&given) {
             return Ok(labels);
         }
-        Err(self.wrong(format!("labels of shape {given:?} for outputs of shape {own:?}, by sample"))
+        Err(self
+            .wrong(format!("labels of shape {given:?} for outputs of shape {own:?}, by sample"))
             .help("labels need the shape of the output; cross-entropy takes classes as integers"))
     }
 

@@ -17,9 +17,9 @@ pub(super) type Opinion<'a> = dyn Fn(&Gradients, &GroupGradients, usize) -> Opti
 
 /// The gradients, which must be there and of this model.
 pub(super) fn gradients<'a>(input: &ScoreInput<'a>) -> Result<&'a Gradients> {
-    let gradients = input.gradients.ok_or_else(|| {
-        Error::input("this criterion needs gradients").help("give samples with --calibration")
-    })?;
+    let gradients = input
+        .gradients
+        .ok_or_else(|| Error::input("this criterion needs gradients").help("give samples with --calibration"))?;
     if gradients.groups.len() == input.groups.len() {
         return Ok(gradients);
     }
@@ -50,9 +50,8 @@ pub(super) fn by_task(input: &ScoreInput, opinion: &Opinion) -> Result<TaskScore
                 Some(own) => own,
                 None if !is_open(group) => vec![0.0; group.extent],
                 None => {
-                    let others = raw.iter().zip(&units).filter_map(|(scores, unit)| {
-                        Some((scores.get(index)?.as_ref()?, *unit))
-                    });
+                    let others =
+                        raw.iter().zip(&units).filter_map(|(scores, unit)| Some((scores.get(index)?.as_ref()?, *unit)));
                     let others: Vec<(&Vec<f64>, f64)> = others.collect();
                     if others.is_empty() {
                         let weights = match &mut weights {
@@ -137,7 +136,11 @@ pub(super) fn by_sum(
         .groups
         .iter()
         .zip(&gradients.groups)
-        .map(|(group, own)| if group.lock.is_none() || group.approximate { opinion(gradients, own, group) } else { None })
+        .map(
+            |(group, own)| {
+                if group.lock.is_none() || group.approximate { opinion(gradients, own, group) } else { None }
+            },
+        )
         .collect();
     let unit = unit(&own);
     let mut weights: Option<Vec<Vec<f64>>> = None;

@@ -141,7 +141,16 @@ mod tests {
         let groups = groups::find(&graph, &coupling, &tasks);
         let pages = Default::default();
         let (graph, coupling, groups) = (&graph, &coupling, groups.as_slice());
-        let input = ScoreInput { graph, coupling, groups, seed: 0, pages: &pages, statistics: None, gradients: None, importance: Default::default() };
+        let input = ScoreInput {
+            graph,
+            coupling,
+            groups,
+            seed: 0,
+            pages: &pages,
+            statistics: None,
+            gradients: None,
+            importance: Default::default(),
+        };
         let scores = criterion(name).unwrap().criterion.score(&input).unwrap();
         let free = groups.iter().position(|g| g.lock.is_none()).unwrap();
         scores[free].clone()

@@ -119,7 +119,16 @@ mod tests {
         let groups = groups::find(&graph, &coupling, &Tasks::of(&graph, &[]).unwrap());
         let pages = Default::default();
         let (graph, coupling, groups) = (&graph, &coupling, groups.as_slice());
-        let input = ScoreInput { graph, coupling, groups, seed: 0, pages: &pages, statistics: None, gradients: None, importance: Default::default() };
+        let input = ScoreInput {
+            graph,
+            coupling,
+            groups,
+            seed: 0,
+            pages: &pages,
+            statistics: None,
+            gradients: None,
+            importance: Default::default(),
+        };
         let all = criterion("l1").unwrap().criterion.score(&input).unwrap();
         let free = groups.iter().position(|group| group.lock.is_none()).unwrap();
         assert_eq!(all[free], [(1.0 + 1.0) / 2.0, (8.0 + 10.0) / 2.0]);
