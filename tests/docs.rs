@@ -8,6 +8,7 @@ use std::process::Command;
 
 use onnx_mtprune::aggregate::AGGREGATIONS;
 use onnx_mtprune::grad::GRADIENTS;
+use onnx_mtprune::losses::LOSSES;
 use onnx_mtprune::ops::RULES;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::score::CRITERIA;
@@ -97,10 +98,55 @@ fn criteria_are_listed() {
          channels with the lowest numbers go.\n\n\
          | name | what it is |\n|---|---|\n",
     );
-    for row in CRITERIA {
+    for row in CRITERIA.iter().filter(|row| row.gradients.is_none()) {
         page += &format!("| `{}` | {} |\n", row.name, row.note);
     }
+    page += "\n## Criteria on gradients\n\n\
+             They need `--calibration`, and say for every task what its loss (see [losses](losses.md)) feels of a channel. A gate\n\
+             is 1 and multiplies a channel wherever it is contracted with weights; its gradient is the sum of activation times\n\
+             gradient over these places. Files of `--statistics` hold no gradients.\n\n\
+             | name | what it is | taken of |\n|---|---|---|\n";
+    for row in CRITERIA {
+        let Some(wish) = row.gradients else { continue };
+        let of = match () {
+            () if wish.weights_by_sample => "weights, sample by sample",
+            () if wish.weights => "weights",
+            () if wish.activations => "activations",
+            () => "gates",
+        };
+        page += &format!("| `{}` | {} | {of} |\n", row.name, row.note);
+    }
+    page += "\nScores of a task are divided by their sum over all groups that feed it before `--task-aggregation` combines them (see\n\
+             [aggregation](aggregation.md); the mean where nothing is said). Where gradients of a task stop before a group, the group\n\
+             gets the mean of what the other tasks say of it, in units of the mean score of each; where no task says anything, the\n\
+             squares of its weights (`l2`), scaled so that its mean is that of the task's channels. A warning says which groups, and\n\
+             where gradients stop. Weights are those of rank 2 and more that make channels (rows), without biases and normalisations.\n\
+             Gradients of weights leave the engine whole; `--memory` bounds what they may take. `column-subset` weighs channels by\n\
+             `fisher` instead of their energy with `--importance fisher` (mean over tasks) or `fisher-max` (largest).\n";
     check("docs/criteria.md", &page, str::to_owned);
+}
+
+#[test]
+fn losses_are_listed() {
+    let mut page = String::from(
+        "# Losses\n\n\
+         Generated from the table `LOSSES` in [src/losses/mod.rs](../src/losses/mod.rs) by `make update`; do not edit.\n\n\
+         What gradients are taken of, for [criteria on gradients](criteria.md#criteria-on-gradients). Chosen with\n\
+         `--loss TASK=LOSS[:WEIGHT]` for a task or an output; a task's loss is the sum over its outputs. Every loss is one number\n\
+         per sample, computed by ONNX nodes behind the model. Scores of tasks are normalised before they are combined, so a weight\n\
+         matters only between the outputs of a task and where losses are summed first (`taylor-summed`, `fisher-summed`).\n\n\
+         Where nothing is said: with labels (`--labels`, arrays under the name of the task or output) `cross-entropy` for integers\n\
+         that name classes, `binary-cross-entropy` for zeros and ones of the shape of the output, `mse` for other numbers of that\n\
+         shape; without labels `probe`. The classes of an output are along the axis of the Softmax before it, or else the axis that\n\
+         the labels lack, or else the first of a sample. Labels below 0, and 255 where there are fewer classes, do not count.\n\
+         Losses that draw random numbers run every sample `--probes` times.\n\n\
+         | name | what it is | labels | random |\n|---|---|---|---|\n",
+    );
+    let yes = |is: bool| if is { "yes" } else { "-" };
+    for row in LOSSES {
+        page += &format!("| `{}` | {} | {} | {} |\n", row.name, row.note, yes(row.needs_labels), yes(row.is_random));
+    }
+    check("docs/losses.md", &page, str::to_owned);
 }
 
 #[test]

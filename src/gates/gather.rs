@@ -175,11 +175,12 @@ impl Gathering<'_> {
 
     fn prepare(&mut self, unit: &Unit) -> Result<()> {
         let key = unit.key();
-        if self.prepared.as_ref().is_some_and(|prepared| prepared.key == key) {
+        // What was prepared for samples that run alone does not tell them apart in a batch.
+        let alone = unit.samples.len() == 1;
+        if self.prepared.as_ref().is_some_and(|own| own.key == key && (alone || !own.alone)) {
             return Ok(());
         }
         let names: Vec<String> = self.weights.iter().map(|weight| weight.name.clone()).collect();
-        let alone = unit.samples.len() == 1;
         let prepared = Prepared::new(&self.wanted, &names, self.wish.activations, self.engine, unit, alone)?;
         for (number, own) in prepared.tasks.iter().enumerate() {
             let Some(task) = self.found.tasks.get_mut(number) else { continue };

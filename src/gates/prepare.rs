@@ -54,6 +54,8 @@ pub(super) fn is_open(model: &ModelProto) -> Result<bool> {
 /// A model that gives the gradients of all tasks.
 pub(super) struct Prepared {
     pub(super) key: Vec<InputFact>,
+    /// True if it is for units of one sample.
+    pub(super) alone: bool,
     pub(super) forward: Forward,
     pub(super) tasks: Vec<Option<OfTask>>,
     model: ModelProto,
@@ -76,7 +78,7 @@ impl Prepared {
         activations: bool,
         engine: &dyn Engine,
         unit: &Unit,
-        one_by_one: bool,
+        alone: bool,
     ) -> Result<Self> {
         // Two samples show best what is an axis of samples; more would only take memory.
         let mut attempts = Vec::new();
@@ -86,12 +88,12 @@ impl Prepared {
         attempts.push(unit.clone());
         let mut failure = None;
         for attempt in attempts {
-            match forward(wanted, engine, &attempt.feeds, &attempt.samples, one_by_one) {
+            match forward(wanted, engine, &attempt.feeds, &attempt.samples, alone) {
                 Ok(forward) => {
                     let (model, tasks) = backward(&forward, weights, activations)?;
                     let wanted = tasks.iter().flatten().flat_map(OfTask::values).collect();
                     let key = unit.key();
-                    return Ok(Self { key, forward, tasks, model, wanted, sessions: Vec::new() });
+                    return Ok(Self { key, alone, forward, tasks, model, wanted, sessions: Vec::new() });
                 }
                 Err(error) => failure = Some(error),
             }

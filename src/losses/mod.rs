@@ -19,6 +19,8 @@ mod probe;
 mod pseudo;
 mod sampled;
 mod target;
+#[cfg(test)]
+mod tests;
 
 pub use choose::{Chosen, LossRequest, TaskOutputs, choose};
 pub use emit::Emitter;
@@ -144,7 +146,7 @@ pub static LOSSES: &[LossRow] = &[
         loss: &sampled::Sampled,
         needs_labels: false,
         is_random: true,
-        note: "cross-entropy with labels drawn from the model's own distribution, normal for what is no class: squared gradients are then those of the Fisher information",
+        note: "cross-entropy with labels drawn from the model's own distribution (one row of numbers per sample is taken for classes), normal for what is no class: squared gradients are then those of the Fisher information",
     },
     LossRow {
         name: "pseudo",

@@ -247,4 +247,20 @@ mod tests {
         moments.add(&[f64::INFINITY, 0.0], &[1.0], false);
         assert!(moments.solve(&Mat::zeros(2, 1), 0.1, true).is_none());
     }
+
+    /// H = 2 XᵀX = [[2, 1], [1, 2]], w = (3, 1): what is lost without either weight, and what the other becomes.
+    #[test]
+    fn papers_12_optimal_brain_surgeon() {
+        let rows = [[1.0, 0.5], [0.0, 0.75f64.sqrt()]];
+        for (removed, loss, left) in [(0, 6.75, 2.5), (1, 0.75, 3.5)] {
+            let inputs: Vec<f64> = rows.iter().map(|row| row[1 - removed]).collect();
+            let targets: Vec<f64> = rows.iter().map(|row| 3.0 * row[0] + row[1]).collect();
+            let mut moments = Moments::new(1, 1);
+            moments.add(&inputs, &targets, false);
+            let fit = moments.solve(&Mat::zeros(1, 1), 0.0, false).unwrap();
+            let residual = |(x, t): (&f64, &f64)| (t - fit.weights[(0, 0)] * x).powi(2);
+            assert!((fit.weights[(0, 0)] - left).abs() < 1e-9);
+            assert!((inputs.iter().zip(&targets).map(residual).sum::<f64>() - loss).abs() < 1e-9);
+        }
+    }
 }

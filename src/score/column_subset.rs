@@ -259,6 +259,15 @@ mod tests {
         }
     }
 
+    /// XᵀX = [[1, 0.5], [0.5, 1]], w = (3, 1): the second weight goes first, for 0.75; the first would cost 6.75.
+    #[test]
+    fn papers_12_optimal_brain_surgeon() {
+        let scores = eliminate(vec![1.0, 0.5, 0.5, 1.0], &[9.0, 1.0]);
+        assert!((scores[1] - 0.75).abs() < 1e-4 && scores[0] > scores[1], "{scores:?}");
+        let scores = eliminate(vec![1.0, 0.5, 0.5, 1.0], &[9.0, 90.0]);
+        assert!((scores[0] - 6.75).abs() < 1e-3, "{scores:?}");
+    }
+
     /// The third channel is the sum of the first two, the fourth never varies: those two can go for nothing, and the
     /// sum is what goes, because its weight is smallest.
     #[test]

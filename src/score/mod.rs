@@ -11,6 +11,7 @@ mod cosprune;
 mod fisher;
 mod gradient;
 mod gradient_activation;
+mod lamp;
 mod magnitude;
 mod manifold;
 mod maps;
@@ -159,6 +160,16 @@ pub static CRITERIA: &[CriterionRow] = &[
         name: "bn-scale",
         criterion: &magnitude::Magnitude { power: 1, scales_only: true },
         note: "absolute gamma of the normalisations of a group (Network Slimming, arXiv 1708.06519); groups without one are scored by l1",
+        needs_statistics: false,
+        needs: &[],
+        gradients: None,
+        guard: 1,
+        weighs: false,
+    },
+    CriterionRow {
+        name: "lamp",
+        criterion: &lamp::Lamp,
+        note: "l2 of a channel over the sum of all in its group that have no less, so that groups can be compared (LAMP, arXiv 2010.07611)",
         needs_statistics: false,
         needs: &[],
         gradients: None,

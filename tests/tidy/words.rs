@@ -33,7 +33,7 @@ const PANICS: &[&str] =
 const SHELL: &[&str] = &["cli", "main"];
 
 /// Modules whose business operator names are.
-const NAMES_OPERATORS: &[&str] = &["ops", "grad"];
+const NAMES_OPERATORS: &[&str] = &["ops", "grad", "losses"];
 
 /// Files outside those that name operators all the same: which, and why.
 const EXCEPTIONS: &[(&str, &[&str], &str)] = &[
@@ -60,6 +60,13 @@ const EXCEPTIONS: &[(&str, &[&str], &str)] = &[
         ],
         "nodes that it emits: those that measure values inside the graph",
     ),
+    (
+        "gates/backward.rs",
+        &["Abs", "Mul", "ReduceSum"],
+        "nodes that it emits: magnitudes of activations times gradients",
+    ),
+    ("gates/forward.rs", &["Cast"], "a node that it emits: the loss of a task"),
+    ("gates/insert.rs", &["Mul"], "nodes that it emits: the gates"),
     (
         "engine/tract.rs",
         &["Sigmoid", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "Tanh"],
