@@ -183,8 +183,12 @@ impl<'c, 'a> Composition<'c, 'a> {
         );
         let constants = constants.collect();
         let nodes = std::mem::replace(&mut context.nodes, Nodes::new("backward", Default::default()));
-        let wanted: Vec<String> =
-            inputs.iter().enumerate().filter(|(slot, _)| step.needs(*slot)).filter_map(|(_, name)| name.clone()).collect();
+        let wanted: Vec<String> = inputs
+            .iter()
+            .enumerate()
+            .filter(|(slot, _)| step.needs(*slot))
+            .filter_map(|(_, name)| name.clone())
+            .collect();
         let inner = Context { nodes, facts: &facts, constants, opset: context.opset };
         let mut walk = Walk::new(inner, &written, &wanted);
         for (gradient, result) in step.gradients.iter().zip(results) {

@@ -3,8 +3,8 @@
 use super::Gradients;
 use super::context::Context;
 use super::rules::{
-    activation, arithmetic, attention, blocks, conv, curves, einsum, fused, linear, normalise, pad, pool, quantise, rearrange,
-    recurrent, reduce, resize, scatter,
+    activation, arithmetic, attention, blocks, conv, curves, einsum, fused, linear, normalise, pad, pool, quantise,
+    rearrange, recurrent, reduce, resize, scatter,
 };
 use super::step::Step;
 
@@ -52,7 +52,11 @@ pub const GRADIENTS: &[Row] = &[
     row("Cosh", curves::hyperbolic_cosine, "all"),
     row("CumSum", blocks::running_sum, "all"),
     row("DepthToSpace", blocks::depth_to_space, "all"),
-    row("DequantizeLinear", quantise::dequantise, "integers get the gradient of what they stand for; scales per tensor or axis"),
+    row(
+        "DequantizeLinear",
+        quantise::dequantise,
+        "integers get the gradient of what they stand for; scales per tensor or axis",
+    ),
     row("Div", arithmetic::divide, "all"),
     row("Dropout", activation::dropout, "the form for inference"),
     row("Einsum", einsum::einsum, "all but diagonals"),
@@ -74,7 +78,11 @@ pub const GRADIENTS: &[Row] = &[
     row("HardSwish", activation::hard_swish, "all"),
     row("Identity", activation::identity, "all"),
     row("InstanceNormalization", normalise::instance, "all"),
-    row("LSTM", recurrent::lstm, "unrolled for the measured length; without lengths per sample, peepholes and clipping"),
+    row(
+        "LSTM",
+        recurrent::lstm,
+        "unrolled for the measured length; without lengths per sample, peepholes and clipping",
+    ),
     row("LayerNormalization", normalise::layer, "the first output"),
     row("LeakyRelu", activation::leaky_relu, "all"),
     row("Log", activation::logarithm, "all"),

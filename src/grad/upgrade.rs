@@ -36,12 +36,7 @@ pub(super) fn upgrade(model: &ModelProto, facts: &Facts, names: BTreeSet<String>
     Ok(model)
 }
 
-fn change(
-    node: &mut NodeProto,
-    nodes: &mut Nodes,
-    facts: &Facts,
-    before: i64,
-) -> Result<(), String> {
+fn change(node: &mut NodeProto, nodes: &mut Nodes, facts: &Facts, before: i64) -> Result<(), String> {
     let operator = node.op_type().to_owned();
     match operator.as_str() {
         "Clip" => {

@@ -20,9 +20,8 @@ pub fn weights(model: &ModelProto, facts: &Facts) -> Vec<String> {
     let literals: BTreeSet<&str> =
         graph.node.iter().filter(literal).flat_map(|n| &n.output).map(String::as_str).collect();
     let is_constant = |name: &String| stored.contains(name.as_str()) || literals.contains(name.as_str());
-    let dequantised = |node: &&NodeProto| {
-        node.op_type() == "DequantizeLinear" && node.input.first().is_some_and(is_constant)
-    };
+    let dequantised =
+        |node: &&NodeProto| node.op_type() == "DequantizeLinear" && node.input.first().is_some_and(is_constant);
     let is_large = |name: &&str| facts.get(*name).is_some_and(|f| f.shape.iter().product::<usize>() > 1);
     let constants = graph.initializer.iter().map(|t| t.name()).chain(literals.iter().copied().filter(is_large));
     let constants = constants.filter(|name| match readers.get(name) {

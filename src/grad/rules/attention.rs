@@ -95,7 +95,8 @@ pub(crate) fn standard(step: &Step, context: &mut Context) -> Gradients {
     };
     let (all, kept) = (heads(&plain, q)?, heads(&plain, k)?);
     let [k, v] = [repeated(&mut plain, k, all, kept)?, repeated(&mut plain, v, all, kept)?];
-    let mut scores = Scores { causal: step.int("is_causal", 0) != 0, cap: step.float("softcap", 0.0), ..Scores::default() };
+    let mut scores =
+        Scores { causal: step.int("is_causal", 0) != 0, cap: step.float("softcap", 0.0), ..Scores::default() };
     scores.scale = step.attribute("scale").map(|a| f64::from(a.f()));
     if let Some(mask) = step.optional(3) {
         scores.bias.push(added(&mut plain, mask, 3, q)?);

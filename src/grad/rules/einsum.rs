@@ -59,7 +59,8 @@ pub(crate) fn einsum(step: &Step, context: &mut Context) -> Gradients {
             return Err("a diagonal".to_owned());
         }
         let x = step.input(slot)?;
-        let others: Vec<(usize, &Vec<char>)> = operands.iter().enumerate().filter(|(other, _)| *other != slot).collect();
+        let others: Vec<(usize, &Vec<char>)> =
+            operands.iter().enumerate().filter(|(other, _)| *other != slot).collect();
         let is_given = |c: &char| result.contains(c) || others.iter().any(|(_, term)| term.contains(c));
         let given: Vec<char> = own.iter().copied().filter(is_given).collect();
         let mut inputs = vec![g];
@@ -88,11 +89,8 @@ pub(crate) fn einsum(step: &Step, context: &mut Context) -> Gradients {
             found.max()
         };
         let shape = context.shape(x)?;
-        let from: Vec<usize> = own
-            .iter()
-            .zip(shape)
-            .map(|(c, own)| if is_given(c) { extent(c).unwrap_or(*own) } else { *own })
-            .collect();
+        let from: Vec<usize> =
+            own.iter().zip(shape).map(|(c, own)| if is_given(c) { extent(c).unwrap_or(*own) } else { *own }).collect();
         gradients.push(Some(context.unbroadcast(&gradient, &from, x)?));
     }
     Ok(gradients)

@@ -73,8 +73,7 @@ pub(crate) fn convolution(step: &Step, context: &mut Context) -> Gradients {
 /// Gemm and an activation.
 pub(crate) fn gemm(step: &Step, context: &mut Context) -> Gradients {
     let names = ["activation_alpha", "activation_beta"];
-    let parameters: Vec<f64> =
-        names.iter().map_while(|name| step.attribute(name)).map(|a| f64::from(a.f())).collect();
+    let parameters: Vec<f64> = names.iter().map_while(|name| step.attribute(name)).map(|a| f64::from(a.f())).collect();
     let gradient = before(step, context, step.text("activation"), &parameters)?;
     linear::gemm(&inside(step, &gradient), context)
 }
@@ -134,7 +133,9 @@ fn skip(step: &Step, context: &mut Context, bias: usize, centred: bool) -> Gradi
         false => normalise::scaled(context, &sum, x, &axes, epsilon)?,
     };
     let mut gradients = vec![None; step.node.input.len()];
-    let mut set = |slot: usize, gradient: String| gradients.iter_mut().skip(slot).take(1).for_each(|g| *g = Some(gradient.clone()));
+    let mut set = |slot: usize, gradient: String| {
+        gradients.iter_mut().skip(slot).take(1).for_each(|g| *g = Some(gradient.clone()))
+    };
     let mut parts = Vec::new();
     if let Some(Some(g)) = step.gradients.first() {
         let s = context.op("Mul", &[g, scale]);

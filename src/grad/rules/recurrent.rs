@@ -29,7 +29,8 @@ struct Direction {
 }
 
 /// How a node goes from one state to the next; gives the new state and the new cell.
-type Cell = fn(&mut Composition, &Direction, &str, Option<&str>, Option<&str>) -> Result<(String, Option<String>), String>;
+type Cell =
+    fn(&mut Composition, &Direction, &str, Option<&str>, Option<&str>) -> Result<(String, Option<String>), String>;
 
 pub(crate) fn lstm(step: &Step, context: &mut Context) -> Gradients {
     if step.optional(7).is_some() || step.int("input_forget", 0) != 0 {
@@ -48,14 +49,7 @@ pub(crate) fn rnn(step: &Step, context: &mut Context) -> Gradients {
 }
 
 /// `apart`: the bias of the state is not added to that of the input.
-fn unrolled(
-    step: &Step,
-    context: &mut Context,
-    gates: usize,
-    apart: bool,
-    defaults: &[&str],
-    cell: Cell,
-) -> Gradients {
+fn unrolled(step: &Step, context: &mut Context, gates: usize, apart: bool, defaults: &[&str], cell: Cell) -> Gradients {
     if step.int("layout", 0) != 0 || step.optional(4).is_some() || step.attribute("clip").is_some() {
         return Err("`layout`, `sequence_lens` or `clip`".to_owned());
     }
@@ -142,11 +136,7 @@ fn matrix(plain: &mut Composition, weight: &str) -> Result<String, String> {
 }
 
 /// All states in the order of time, the last one, and the last cell.
-fn run(
-    plain: &mut Composition,
-    direction: &Direction,
-    cell: Cell,
-) -> Result<(String, String, Option<String>), String> {
+fn run(plain: &mut Composition, direction: &Direction, cell: Cell) -> Result<(String, String, Option<String>), String> {
     let mut states = Vec::new();
     let (mut state, mut memory) = (direction.state.clone(), direction.cell.clone());
     for place in 0..direction.steps.len() {

@@ -34,13 +34,7 @@ pub(crate) fn gather_nd(step: &Step, context: &mut Context) -> Gradients {
 }
 
 /// What was written over gets 0, what was written gets the gradient of its place; where both were added, both get it.
-fn written(
-    step: &Step,
-    context: &mut Context,
-    write: &str,
-    read: &str,
-    attributes: &[AttributeProto],
-) -> Gradients {
+fn written(step: &Step, context: &mut Context, write: &str, read: &str, attributes: &[AttributeProto]) -> Gradients {
     let (g, indices, updates) = (step.gradient()?, step.input(1)?, step.input(2)?);
     let first = match (step.needs(0), step.text("reduction")) {
         (_, other) if !matches!(other, b"" | b"none" | b"add") => {
