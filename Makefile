@@ -6,7 +6,7 @@ RUN     = target/run
 ZOO     = target/zoo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test update bench bench-huge bench-calibration models-table repair-table protect-table zoo zoo-check zoo-fixtures operators-check proto docs fuzz fuzz-files gpu-check
+.PHONY: help run test update bench bench-huge bench-calibration bench-gradient gradients-check gradients-reference models-table repair-table protect-table criteria-table zoo zoo-check zoo-fixtures operators-check proto docs fuzz fuzz-files gpu-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,17 @@ bench-huge: ## The same for a model of 3 GB with data files; needs 10 GB of disk
 bench-calibration: ## Measure statistics and repair beside inference, and memory with many samples; fails if a limit is exceeded
 	$(CARGO) bench --bench calibration
 
+bench-gradient: ## Measure backward passes beside forward passes in ONNX Runtime; fails above 3.5 (PYTHON=... with onnx, onnxruntime)
+	$(CARGO) build --release
+	$(PYTHON) tests/gradient_speed.py target/bench/resnet50.onnx ../shared/models/twinlitenet/model.onnx
+
+gradients-check: ## Make backward models of real models and of the zoo; check and run them (PYTHON=... with onnx, onnxruntime)
+	$(CARGO) build --release
+	$(PYTHON) tests/zoo/gradients.py --zoo $(ZOO)
+
+gradients-reference: ## Write fixtures/gradient/models anew, by autograd in double precision (PYTHON=... with torch, onnx)
+	$(PYTHON) tests/gradient_reference.py
+
 models-table: ## Check pruned real models in Python with ONNX Runtime (PYTHON=... with onnx, onnxruntime, numpy)
 	$(CARGO) build --release
 	$(PYTHON) tests/models_table.py
@@ -41,6 +52,10 @@ models-table: ## Check pruned real models in Python with ONNX Runtime (PYTHON=..
 repair-table: ## Measure trained models, pruned and repaired, on labelled samples (PYTHON=... with numpy, onnxruntime; EXTRA=...)
 	$(CARGO) build --release
 	$(PYTHON) tests/repair_table.py --extra="$(EXTRA)"
+
+criteria-table: ## Compare criteria and aggregations at equal multiplications, task by task (PYTHON=... with numpy, onnxruntime; EXTRA="--labels ...")
+	$(CARGO) build --release
+	$(PYTHON) tests/criteria_table.py $(EXTRA)
 
 protect-table: ## Compare how far tasks move with and without protection, at equal multiplications (PYTHON=... with numpy; EXTRA=...)
 	$(CARGO) build --release

@@ -1,7 +1,8 @@
 """Gradients of real models by PyTorch in double precision, for the test `models_agree_with_pytorch` in tests/gradient_models.rs.
 
 A small interpreter runs every model of ../shared/models over torch operations and asks autograd for the gradients of
-all weights. What is kept of each gradient is its norm and its product with a repeatable vector:
+all weights. What is kept of each gradient is its norm and its product with a repeatable vector, and for the whole model how far both are off
+when PyTorch computes in single precision:
 
     python tests/gradient_reference.py            (torch, onnx, numpy)
 
@@ -25,6 +26,8 @@ OPEN = 24
 # Shapes for which the rule above does not do.
 SHAPES = {"ppocr_cls": {"x": [2, 3, 48, 192]}}
 F = torch.nn.functional
+# In which precision the interpreter computes.
+FLOAT = torch.float64
 
 
 def numbers(name, count):
@@ -259,7 +262,7 @@ def clip(a, x, low=None, high=None):
 
 def cast(a, x):
     kind = helper.tensor_dtype_to_np_dtype(a["to"])
-    return x.double() if np.issubdtype(kind, np.floating) else x.to(getattr(torch, {"bool_": "bool"}.get(kind.name, kind.name)))
+    return x.to(FLOAT) if np.issubdtype(kind, np.floating) else x.to(getattr(torch, {"bool_": "bool"}.get(kind.name, kind.name)))
 
 
 def one_hot(a, i, depth, values):
@@ -373,7 +376,7 @@ OPERATORS = {
 
 def tensor(array):
     array = np.array(array)
-    return torch.from_numpy(array.astype(np.float64) if np.issubdtype(array.dtype, np.floating) else array)
+    return torch.from_numpy(np.asarray(array)).to(FLOAT) if np.issubdtype(array.dtype, np.floating) else torch.from_numpy(array)
 
 
 def feeds(graph, folder):
@@ -409,7 +412,7 @@ def reference(path):
     for name, value in values.items():
         if value is not None and value.is_floating_point() and name not in settings:
             weights[name] = value.requires_grad_()
-    values.update({name: torch.from_numpy(np.asarray(array)) for name, array in inputs.items()})
+    values.update({name: tensor(array) for name, array in inputs.items()})
     for node in graph.node:
         a = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         a["opset"] = opset
@@ -425,12 +428,13 @@ def reference(path):
     for output in graph.output:
         value = values[output.name]
         if value.is_floating_point() and value.requires_grad:
-            cotangent = torch.from_numpy(2 * numbers("of/" + output.name, value.numel()) - 1).reshape(value.shape)
+            cotangent = torch.from_numpy(2 * numbers("of/" + output.name, value.numel()) - 1).reshape(value.shape).to(FLOAT)
             loss = loss + (value * cotangent).sum()
     gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
     page = {}
     for name, gradient in zip(weights, gradients):
         if gradient is not None and gradient.norm() > 0:
+            gradient = gradient.double()
             along = torch.from_numpy(2 * numbers(name, gradient.numel()) - 1)
             page[name] = [float(f"{gradient.norm().item():.9g}"), float(f"{(gradient.reshape(-1) * along).sum().item():.9g}")]
     shapes = {name: list(np.shape(array)) for name, array in inputs.items()}
@@ -438,6 +442,7 @@ def reference(path):
 
 
 def main():
+    global FLOAT
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
@@ -451,9 +456,19 @@ def main():
         except Exception as error:
             print(f"{name}: no reference: {type(error).__name__} {str(error)[:150]}", flush=True)
             continue
+        FLOAT = torch.float32
+        single, largest = reference(path)["weights"], max(norm for norm, _ in page["weights"].values())
+        FLOAT = torch.float64
+        # How far PyTorch in single precision is from itself in double precision.
+        page["single"] = 0.0
+        for weight, (norm, along) in page["weights"].items():
+            if norm >= 1e-6 * largest:
+                own = single.get(weight, [0.0, 0.0])
+                off = max(abs(own[0] - norm), abs(own[1] - along)) / norm
+                page["single"] = max(page["single"], float(f"{off:.2g}"))
         text = json.dumps(page, indent=0).replace("[\n", "[").replace(",\n", ", ").replace("\n]", "]")
         (FIXTURES / f"{name}.json").write_text(text + "\n")
-        print(f"{name}: {len(page['weights'])} weights", flush=True)
+        print(f"{name}: {len(page['weights'])} weights, single precision off by {page['single']}", flush=True)
 
 
 if __name__ == "__main__":

@@ -251,7 +251,7 @@ fn disparse_8_4_e_bisection_ends_at_the_budget() {
             let chosen = top(&order, budget);
             assert_eq!(chosen.iter().filter(|keep| **keep).count(), budget);
             let (less, more) = (published(&case, low).concat(), published(&case, high).concat());
-            assert!(size(&[less.clone()]) < budget && size(&[more.clone()]) >= budget);
+            assert!(size(std::slice::from_ref(&less)) < budget && size(std::slice::from_ref(&more)) >= budget);
             let lies_between =
                 less.iter().zip(&chosen).zip(&more).all(|((less, own), more)| less <= own && own <= more);
             assert!(lies_between, "{seed}: {budget}");

@@ -1,9 +1,11 @@
 //! Gradients: the backward pass of a model, written as a model of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::Args;
+use onnx_mtprune::engine::samples::random_feeds;
+use onnx_mtprune::engine::{Engine, InputFact, Value, run_once};
 use onnx_mtprune::functions;
 use onnx_mtprune::grad::{self, Backward, Facts};
 use onnx_mtprune::proto::{self, Output, WriteOptions};
@@ -28,6 +30,9 @@ pub(crate) struct GradientArguments {
     /// An input, a weight or any value inside to differentiate with respect to; may be repeated [default: all weights]
     #[arg(long, value_name = "NAME")]
     with_respect_to: Vec<String>,
+    /// Run the backward model once, on random numbers, and say which gradients are not finite
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     shapes: ShapeArguments,
     #[command(flatten)]
@@ -61,12 +66,15 @@ pub(super) fn run(arguments: &GradientArguments) -> Result<()> {
         named => named.to_vec(),
     };
     let backward = console.stage("differentiate", || grad::backward(&inlined.model, &facts, &of, &wanted))?;
-    let page = page(&backward, &facts, &of);
+    let mut page = page(&backward, &facts, &of);
     if backward.gradients.is_empty() {
         let why = reasons(&backward).into_iter().map(|(reason, _)| reason).collect::<Vec<_>>().join("; ");
         let why = if why.is_empty() { "no weight is connected with the outputs".to_owned() } else { why };
         return Err(Error::input(format!("no gradient can be written: {why}"))
             .help("name other values with --of and --with-respect-to"));
+    }
+    if arguments.check {
+        page += &console.stage("check", || checked(&backward, &facts, &of, engine.as_ref()))?;
     }
     let output = Output { model: backward.model, pages: file.pages.clone(), ..Output::default() };
     console.stage("write", || proto::write(&output, &arguments.output, &WriteOptions::default()))?;
@@ -102,6 +110,30 @@ fn page(backward: &Backward, facts: &Facts, of: &[String]) -> String {
         }
     }
     page
+}
+
+/// Runs the backward model on random numbers.
+fn checked(backward: &Backward, facts: &Facts, of: &[String], engine: &dyn Engine) -> Result<String> {
+    let graph = backward.model.graph.as_ref().ok_or_else(|| Error::input("the model has no graph"))?;
+    let stored: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
+    let mut inputs = Vec::new();
+    for input in graph.input.iter().map(|i| i.name()).filter(|name| !stored.contains(name)) {
+        let output = of.iter().find(|output| input.strip_prefix("gradient/") == Some(output.as_str()));
+        let fact = facts.get(output.map_or(input, String::as_str));
+        let fact = fact.ok_or_else(|| Error::input("the model has no such value").tensor(input))?;
+        inputs.push(InputFact { name: input.to_owned(), element: fact.element, shape: fact.shape.clone() });
+    }
+    let feeds = random_feeds(&inputs, 0)?;
+    let wanted: Vec<String> = backward.gradients.iter().map(|(_, output)| output.clone()).collect();
+    let found = run_once(engine, &backward.model, &feeds, &wanted)?;
+    let broken = |value: &Value| value.to_f64().iter().any(|v| !v.is_finite());
+    let broken: Vec<String> =
+        wanted.iter().zip(&found).filter(|(_, value)| broken(value)).map(|(name, _)| name.clone()).collect();
+    let label = engine.describe().label();
+    Ok(match broken.as_slice() {
+        [] => format!("checked: all gradients are finite in {label}\n"),
+        _ => format!("checked: not finite in {label}: {}\n", listed(&broken)),
+    })
 }
 
 /// Names, the first of many.

@@ -100,6 +100,9 @@ pub fn gather(
     Ok(found)
 }
 
+/// A tap, and its (position, channel) pairs.
+type Place = (usize, Vec<(usize, usize)>);
+
 pub(super) struct Gathering<'a> {
     pub(super) wanted: Wanted<'a>,
     pub(super) wish: GradientWish,
@@ -107,8 +110,8 @@ pub(super) struct Gathering<'a> {
     pub(super) engine: &'a dyn Engine,
     /// By group.
     pub(super) extents: Vec<usize>,
-    /// By group: taps, each with its (position, channel) pairs.
-    pub(super) places: Vec<Vec<(usize, Vec<(usize, usize)>)>>,
+    /// By group.
+    pub(super) places: Vec<Vec<Place>>,
     pub(super) weights: Vec<Weight>,
     /// By group.
     pub(super) rows: Vec<Vec<Rows>>,

@@ -15,6 +15,9 @@ use crate::{Error, Result};
 /// What a task says of a group: one number per channel, or none where its gradients stop.
 pub(super) type Opinion<'a> = dyn Fn(&Gradients, &GroupGradients, usize) -> Option<Vec<f64>> + 'a;
 
+/// What all tasks together say of a group.
+pub(super) type GroupOpinion<'a> = dyn Fn(&Gradients, &GroupGradients, &Group) -> Option<Vec<f64>> + 'a;
+
 /// The gradients, which must be there and of this model.
 pub(super) fn gradients<'a>(input: &ScoreInput<'a>) -> Result<&'a Gradients> {
     let gradients = input
@@ -129,7 +132,7 @@ pub(super) fn summed(group: &Group, known: &[bool], matrix: &[Vec<f64>], count: 
 /// The same for all tasks: what the sum of the losses says of a group.
 pub(super) fn by_sum(
     input: &ScoreInput,
-    opinion: &dyn Fn(&Gradients, &GroupGradients, &Group) -> Option<Vec<f64>>,
+    opinion: &GroupOpinion,
 ) -> Result<TaskScores> {
     let gradients = gradients(input)?;
     let own: Vec<Option<Vec<f64>>> = input

@@ -109,12 +109,10 @@ pub(crate) fn softplus(step: &Step, context: &mut Context) -> Gradients {
     times(step, context, &slope)
 }
 
+/// The slope as a number: engines multiply faster than they choose.
 pub(crate) fn relu(step: &Step, context: &mut Context) -> Gradients {
-    let y = step.output()?;
-    let zero = context.scalar(y, 0.0)?;
-    let is_positive = context.op("Greater", &[y, &zero]);
-    let gradient = context.masked(&is_positive, step.gradient()?, y)?;
-    step.first(gradient)
+    let slope = context.op("Sign", &[step.output()?]);
+    times(step, context, &slope)
 }
 
 /// `positive` times the gradient where the input is above 0, `negative` elsewhere.
@@ -184,9 +182,8 @@ pub(crate) fn hard_swish(step: &Step, context: &mut Context) -> Gradients {
 /// What was not clipped has kept its value, whichever form the bounds have.
 pub(crate) fn clip(step: &Step, context: &mut Context) -> Gradients {
     let x = step.input(0)?;
-    let kept = context.op("Equal", &[x, step.output()?]);
-    let gradient = context.masked(&kept, step.gradient()?, x)?;
-    step.first(gradient)
+    let kept = context.equal(x, step.output()?, x)?;
+    times(step, context, &kept)
 }
 
 /// Φ(x) + x φ(x), or that of the form with tanh.

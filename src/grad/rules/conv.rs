@@ -66,7 +66,7 @@ impl Window {
         let get = |list: &[usize]| list.get(axis).copied().ok_or("an axis without a window");
         let (kernel, stride, dilation) = (get(&self.kernel)?, get(&self.strides)?, get(&self.dilations)?);
         let (begin, end) = self.pads.get(axis).copied().ok_or("an axis without pads")?;
-        let mut matrix = Matrix::zeros(after, before)?;
+        let mut matrix = Matrix::zeros(after, before);
         for row in 0..after {
             let positions = (0..kernel).map(|tap| row * stride + tap * dilation);
             let inside: Vec<usize> =

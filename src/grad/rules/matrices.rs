@@ -1,54 +1,85 @@
 //! Linear maps of one axis, as constant matrices: resampling, averaging, padding. What maps an axis by a matrix gets its
 //! gradient by the transposed matrix.
 
-use super::super::context::Context;
+use std::collections::BTreeMap;
 
-/// A matrix beyond this many entries is not made.
-const LARGEST: usize = 1 << 24;
+use super::super::context::Context;
+use crate::proto::build::int;
+
+/// A matrix of at most this many entries is multiplied with, a larger one gathered with.
+const LARGEST: usize = 1 << 18;
+/// From so many rows an entry of a large matrix may be read at most.
+const DEEPEST: usize = 256;
+
+/// One row and one factor for each column.
+type List = (Vec<i64>, Vec<f64>);
 
 /// `rows` entries of an axis made of `columns` entries.
 pub(super) struct Matrix {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    /// Row by row.
-    pub(super) entries: Vec<f64>,
+    rows: usize,
+    columns: usize,
+    /// What is not 0, by column and row.
+    entries: BTreeMap<(usize, usize), f64>,
 }
 
 impl Matrix {
     /// All entries 0.
-    pub(super) fn zeros(rows: usize, columns: usize) -> Result<Self, String> {
-        let count = rows.checked_mul(columns).filter(|count| *count <= LARGEST);
-        let count = count.ok_or_else(|| format!("a matrix of {rows} x {columns} is too large"))?;
-        Ok(Self { rows, columns, entries: vec![0.0; count] })
+    pub(super) fn zeros(rows: usize, columns: usize) -> Self {
+        Self { rows, columns, entries: BTreeMap::new() }
     }
 
     /// Adds to an entry; outside of the matrix nothing happens.
     pub(super) fn add(&mut self, row: usize, column: usize, value: f64) {
-        if column < self.columns
-            && let Some(entry) = self.entries.get_mut(row * self.columns + column)
-        {
-            *entry += value;
+        if column < self.columns && row < self.rows && value != 0.0 {
+            *self.entries.entry((column, row)).or_default() += value;
         }
     }
 
     /// How often every entry is repeated, if the matrix does nothing else.
     fn repeats(&self) -> Option<usize> {
         let times = self.rows.checked_div(self.columns).filter(|t| t * self.columns == self.rows)?;
-        let expected = |i: usize| f64::from(u8::from(i / self.columns / times == i % self.columns));
-        self.entries.iter().enumerate().all(|(i, e)| *e == expected(i)).then_some(times)
+        let is_whole = self.entries.len() == self.rows;
+        (is_whole && self.entries.iter().all(|((c, r), v)| r / times == *c && *v == 1.0)).then_some(times)
     }
 
     /// The block length and the factor, if every row is the same multiple of the sum of a block of its own.
     fn blocks(&self) -> Option<(usize, f64)> {
         let length = self.columns.checked_div(self.rows).filter(|n| n * self.rows == self.columns)?;
-        let factor = *self.entries.first()?;
-        let expected = |i: usize| if i % self.columns / length == i / self.columns { factor } else { 0.0 };
-        self.entries.iter().enumerate().all(|(i, e)| *e == expected(i)).then_some((length, factor))
+        let factor = *self.entries.values().next()?;
+        let is_whole = self.entries.len() == self.columns;
+        (is_whole && self.entries.iter().all(|((c, r), v)| c / length == *r && *v == factor))
+            .then_some((length, factor))
     }
 
-    fn transposed(&self) -> Vec<f64> {
-        let entry = |i: usize| self.entries.get((i % self.rows) * self.columns + i / self.rows);
-        (0..self.entries.len()).filter_map(entry).copied().collect()
+    /// All entries: row by row, or column by column.
+    fn dense(&self, by_column: bool) -> Vec<f64> {
+        let mut dense = vec![0.0; self.rows * self.columns];
+        for ((column, row), value) in &self.entries {
+            let place = if by_column { column * self.rows + row } else { row * self.columns + column };
+            dense.iter_mut().skip(place).take(1).for_each(|entry| *entry = *value);
+        }
+        dense
+    }
+
+    /// For every column its rows and factors, as lists of which each has one row per column.
+    fn lists(&self) -> Result<Vec<List>, String> {
+        let mut lists: Vec<List> = Vec::new();
+        let mut depth = (0, 0);
+        for ((column, row), value) in &self.entries {
+            depth = if depth.0 == *column { (*column, depth.1 + 1) } else { (*column, 1) };
+            if depth.1 > DEEPEST {
+                return Err(format!("a matrix of {} x {} is too large", self.rows, self.columns));
+            }
+            if lists.len() < depth.1 {
+                lists.push((vec![0; self.columns], vec![0.0; self.columns]));
+            }
+            if let Some((rows, factors)) = lists.get_mut(depth.1 - 1) {
+                let row = i64::try_from(*row).map_err(|e| e.to_string())?;
+                rows.iter_mut().skip(*column).take(1).for_each(|r| *r = row);
+                factors.iter_mut().skip(*column).take(1).for_each(|f| *f = *value);
+            }
+        }
+        Ok(lists)
     }
 
     /// The gradient of a value of shape `before`, whose `axis` is mapped by this matrix, from that of the result. The
@@ -75,12 +106,23 @@ impl Matrix {
             let times = context.nodes.integers(&[1, 1, number(length)?, 1]);
             return Ok(context.op("Expand", &[&flat, &times]));
         }
+        if self.rows.checked_mul(self.columns).is_none_or(|n| n > LARGEST) {
+            let flat = context.reshape(gradient, &[-1, rows, after]);
+            let mut parts = Vec::new();
+            for (places, factors) in self.lists()? {
+                let places = context.nodes.integers(&places);
+                let read = context.node("Gather", &[&flat, &places], vec![int("axis", 1)]);
+                let factors = context.numbers(like, &[self.columns, 1], &factors)?;
+                parts.push(context.op("Mul", &[&read, &factors]));
+            }
+            return Ok(context.op("Sum", &parts.iter().map(String::as_str).collect::<Vec<_>>()));
+        }
         if after == 1 {
-            let matrix = context.numbers(like, &[self.rows, self.columns], &self.entries)?;
+            let matrix = context.numbers(like, &[self.rows, self.columns], &self.dense(false))?;
             let flat = context.reshape(gradient, &[-1, rows]);
             return Ok(context.op("MatMul", &[&flat, &matrix]));
         }
-        let matrix = context.numbers(like, &[self.columns, self.rows], &self.transposed())?;
+        let matrix = context.numbers(like, &[self.columns, self.rows], &self.dense(true))?;
         let flat = context.reshape(gradient, &[-1, rows, after]);
         Ok(context.op("MatMul", &[&matrix, &flat]))
     }

@@ -59,7 +59,7 @@ fn copied(step: &Step, context: &mut Context, pads: &str, axes: &[usize], mode: 
         let whole = extent.checked_add(*before).and_then(|n| n.checked_add(*behind));
         let whole = whole.and_then(|n| usize::try_from(n).ok()).ok_or("pads that are not understood")?;
         let columns = usize::try_from(extent).unwrap_or(0);
-        let mut matrix = Matrix::zeros(whole, columns)?;
+        let mut matrix = Matrix::zeros(whole, columns);
         for (row, place) in (0..whole).zip(before.saturating_neg()..) {
             let entry = match mode {
                 b"edge" => place.clamp(0, extent - 1),

@@ -154,7 +154,7 @@ fn run(plain: &mut Composition, direction: &Direction, cell: Cell) -> Result<(St
     Ok((sequence, last, memory))
 }
 
-fn activation<'d>(direction: &'d Direction, place: usize) -> &'d str {
+fn activation(direction: &Direction, place: usize) -> &str {
     direction.activations.get(place).map_or("Tanh", String::as_str)
 }
 

@@ -52,7 +52,7 @@ impl Coordinates {
     }
 
     fn matrix(&self, mode: &[u8], rounding: &[u8], sharpness: f64, exclude: bool) -> Result<Matrix, String> {
-        let mut matrix = Matrix::zeros(self.after, self.before)?;
+        let mut matrix = Matrix::zeros(self.after, self.before);
         for row in 0..self.after {
             let x = self.of(row)?;
             match mode {
