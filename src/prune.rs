@@ -21,6 +21,7 @@
 //! [`prune`] is all of it in one call. A model that calls local functions is analysed with its calls written out
 //! ([`Analysis::of_inlined`]); [`Analysis::apply`] puts back those in which nothing has changed.
 
+mod protected;
 mod scoring;
 
 pub use scoring::Evidence;

@@ -130,10 +130,7 @@ pub(super) fn summed(group: &Group, known: &[bool], matrix: &[Vec<f64>], count: 
 }
 
 /// The same for all tasks: what the sum of the losses says of a group.
-pub(super) fn by_sum(
-    input: &ScoreInput,
-    opinion: &GroupOpinion,
-) -> Result<TaskScores> {
+pub(super) fn by_sum(input: &ScoreInput, opinion: &GroupOpinion) -> Result<TaskScores> {
     let gradients = gradients(input)?;
     let own: Vec<Option<Vec<f64>>> = input
         .groups
