@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &GradientArguments) -> Result<()> {
     let backward = console.stage("differentiate", || grad::backward(&inlined.model, &facts, &of, &wanted))?;
     let mut page = page(&backward, &facts, &of);
     if backward.gradients.is_empty() {
-        let why = reasons(&backward).into_iter().map(|(reason, _)| reason).collect::<Vec<_>>().join("; ");
+        let why = reasons(&backward).into_keys().collect::<Vec<_>>().join("; ");
         let why = if why.is_empty() { "no weight is connected with the outputs".to_owned() } else { why };
         return Err(Error::input(format!("no gradient can be written: {why}"))
             .help("name other values with --of and --with-respect-to"));
