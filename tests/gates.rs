@@ -8,7 +8,7 @@ use std::sync::Arc;
 use onnx_mtprune::calibration::{Batch, Batches};
 use onnx_mtprune::coupling::Role;
 use onnx_mtprune::engine::{Feeds, Tract, Value, run_once};
-use onnx_mtprune::gates::{GradientOptions, GradientWish, Gradients};
+use onnx_mtprune::gates::{GradientOptions, GradientWish, Gradients, GroupGradients};
 use onnx_mtprune::losses::LossRequest;
 use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::proto::tensor;
@@ -157,9 +157,27 @@ fn near(found: &[f64], expected: &[f64], tolerance: f64) -> bool {
         && found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= tolerance * largest + 1e-9)
 }
 
+/// Where the sums of products of two tasks are not those of these gradients, by channel, task and sample.
+fn differing(own: &GroupGradients, gradients: &[Vec<Vec<f64>>]) -> String {
+    let mut complaints = String::new();
+    for (task, other) in (0..9).map(|pair| (pair / 3, pair % 3)) {
+        let sums = |gradient: &Vec<Vec<f64>>| gradient[task].iter().zip(&gradient[other]).map(|(a, b)| a * b).sum();
+        let expected: Vec<f64> = gradients.iter().map(sums).collect();
+        let means =
+            |gradient: &Vec<Vec<f64>>| gradient[task].iter().sum::<f64>() * gradient[other].iter().sum::<f64>() / 9.0;
+        let of_batch: Vec<f64> = gradients.iter().map(means).collect();
+        let (by_sample, by_batch) = (&own.by_sample[task * 3 + other], &own.by_batch[task * 3 + other]);
+        if !near(by_sample, &expected, 2e-2) || !near(by_batch, &of_batch, 3e-2) {
+            complaints += &format!("{task} {other}: {by_sample:?} {expected:?}, {by_batch:?} {of_batch:?}; ");
+        }
+    }
+    complaints
+}
+
 #[test]
 fn gate_gradients_are_what_moving_a_gate_does_to_the_losses() {
-    const STEP: f32 = 1e-2;
+    // The smaller step is for what has a kink within the larger; all channels of a group must agree with one of them.
+    const STEPS: [f32; 2] = [1e-2, 1e-3];
     let mut checked = 0;
     for seed in 0..8 {
         let model = text::parse(&network(seed, "n")).unwrap();
@@ -174,34 +192,25 @@ fn gate_gradients_are_what_moving_a_gate_does_to_the_losses() {
                 continue;
             }
             assert!(own.is_gated.iter().all(|is_gated| *is_gated), "{}", group.name);
-            // By channel, task and sample.
-            let gradients: Vec<Vec<Vec<f64>>> = (0..group.extent)
-                .map(|channel| {
-                    let side = |factor| losses(&scaled(&analysis, index, channel, factor), &x, &labels);
-                    let (up, down) = (side(1.0 + STEP), side(1.0 - STEP));
-                    let difference = |(a, b): (&f64, &f64)| (a - b) / f64::from(2.0 * STEP);
-                    let of = |(up, down): (&Vec<f64>, &Vec<f64>)| up.iter().zip(down).map(difference).collect();
-                    up.iter().zip(&down).map(of).collect()
+            let complaints: Vec<String> = STEPS
+                .iter()
+                .map(|step| {
+                    // By channel, task and sample.
+                    let gradients: Vec<Vec<Vec<f64>>> = (0..group.extent)
+                        .map(|channel| {
+                            let side = |factor| losses(&scaled(&analysis, index, channel, factor), &x, &labels);
+                            let (up, down) = (side(1.0 + step), side(1.0 - step));
+                            let difference = |(a, b): (&f64, &f64)| (a - b) / f64::from(2.0 * step);
+                            let of = |(up, down): (&Vec<f64>, &Vec<f64>)| up.iter().zip(down).map(difference).collect();
+                            up.iter().zip(&down).map(of).collect()
+                        })
+                        .collect();
+                    differing(own, &gradients)
                 })
                 .collect();
-            for task in 0..3 {
-                for other in 0..3 {
-                    let sums = |gradient: &Vec<Vec<f64>>| {
-                        gradient[task].iter().zip(&gradient[other]).map(|(a, b)| a * b).sum()
-                    };
-                    let expected: Vec<f64> = gradients.iter().map(sums).collect();
-                    let means = |gradient: &Vec<Vec<f64>>| {
-                        gradient[task].iter().sum::<f64>() * gradient[other].iter().sum::<f64>() / 9.0
-                    };
-                    let of_batch: Vec<f64> = gradients.iter().map(means).collect();
-                    let place = task * 3 + other;
-                    let (by_sample, by_batch) = (&own.by_sample[place], &own.by_batch[place]);
-                    let what = format!("seed {seed}, {}, tasks {task} and {other}", group.name);
-                    assert!(near(by_sample, &expected, 2e-2), "{what}: {by_sample:?} {expected:?}");
-                    assert!(near(by_batch, &of_batch, 3e-2), "{what}: {by_batch:?} {of_batch:?}");
-                    checked += expected.len();
-                }
-            }
+            let what = format!("seed {seed}, {}: {complaints:?}", group.name);
+            assert!(complaints.iter().any(String::is_empty), "{what}");
+            checked += 9 * group.extent;
         }
     }
     assert!(checked > 8 * 9 * 8, "{checked}");
@@ -300,7 +309,8 @@ fn a_stop_is_named_and_the_other_tasks_score_the_group() {
     let scores = analysis.scores(&config, evidence).unwrap();
     let onnx_mtprune::aggregate::Scores::PerTask(scores) = scores else { panic!("{scores:?}") };
     let shares = scores.normalised();
-    assert_eq!(shares.scores[0][group], shares.scores[1][group]);
+    let share = |task: usize| shares.scores[task][group].clone().unwrap();
+    assert!(near(&share(0), &share(1), 1e-9));
     let error = analysis.score(&config).unwrap_err().to_string();
     assert!(error.contains("needs gradients") && error.contains("--calibration"), "{error}");
 }

@@ -1,7 +1,10 @@
 //! Backward: one backward pass per task behind one forward pass.
 
+use std::collections::BTreeSet;
+
 use super::forward::Forward;
 use crate::Result;
+use crate::calibration::collect_names;
 use crate::grad::{self, Stop};
 use crate::proto::build::{Nodes, int, ints};
 use crate::proto::onnx::{GraphProto, ModelProto, ValueInfoProto};
@@ -71,6 +74,9 @@ pub(super) fn backward(
         let of_weights = weights.iter().map(|name| gradient(name)).collect();
         let mut magnitudes = vec![Vec::new(); forward.gates.len()];
         if activations {
+            let mut names_taken = BTreeSet::new();
+            collect_names(graph, &mut names_taken);
+            let mut nodes = Nodes::new("magnitude", names_taken);
             for (gate, own) in forward.gates.iter().zip(&mut magnitudes) {
                 let Some(gate) = gate else { continue };
                 for (value, product) in &gate.values {
@@ -78,10 +84,11 @@ pub(super) fn backward(
                         let mut kept = vec![gate.axis];
                         kept.extend(gate.per_sample.map(|_| 0));
                         let axes: Vec<usize> = (0..gate.rank).filter(|axis| !kept.contains(axis)).collect();
-                        own.push(magnitude(graph, forward.opset, value, &gradient, &axes));
+                        own.push(magnitude(&mut nodes, forward.opset, value, &gradient, &axes));
                     }
                 }
             }
+            graph.node.extend(nodes.list);
         }
         found.push(Some(OfTask {
             loss: loss.clone(),
@@ -108,10 +115,7 @@ fn renamed(graph: &mut GraphProto, task: usize, gradients: &[(String, String)]) 
 }
 
 /// The sum of |a dL/da| over axes.
-fn magnitude(graph: &mut GraphProto, opset: i64, value: &str, gradient: &str, axes: &[usize]) -> String {
-    let mut names = std::collections::BTreeSet::new();
-    crate::calibration::collect_names(graph, &mut names);
-    let mut nodes = Nodes::new("magnitude", names);
+fn magnitude(nodes: &mut Nodes, opset: i64, value: &str, gradient: &str, axes: &[usize]) -> String {
     let product = nodes.node("Mul", &[value, gradient], Vec::new());
     let mut size = nodes.node("Abs", &[&product], Vec::new());
     if !axes.is_empty() && opset < 13 {
@@ -120,6 +124,5 @@ fn magnitude(graph: &mut GraphProto, opset: i64, value: &str, gradient: &str, ax
         let axes = nodes.integers(&crate::proto::build::signed(axes));
         size = nodes.node("ReduceSum", &[&size, &axes], vec![int("keepdims", 0)]);
     }
-    graph.node.extend(nodes.list);
     size
 }

@@ -236,7 +236,12 @@ impl Gathering<'_> {
         let mut is_in_order = prepared.forward.gates.iter().flatten().all(|gate| gate.per_sample.is_some());
         if is_in_order {
             let seed = self.options.seed;
-            let before = prepared.run(self.engine, unit, seed, 0)?;
+            let before = match prepared.run(self.engine, unit, seed, 0) {
+                Ok(before) => before,
+                // Gates that count samples along another axis do not fit; what else fails does so one by one as well.
+                Err(_) if self.is_open => return Ok(self.told_apart()),
+                Err(error) => return Err(error),
+            };
             let after = prepared.run(self.engine, &unit.select(&order)?, seed, 0)?;
             for own in prepared.tasks.iter().flatten() {
                 let gates = own.gates.iter().filter_map(|gradient| match gradient {
@@ -255,8 +260,13 @@ impl Gathering<'_> {
             return Err(Error::input("the samples of a batch cannot be told apart in what the model computes")
                 .help("choose a criterion without gradients, or export the model with an open batch"));
         }
+        Ok(self.told_apart())
+    }
+
+    /// Notes that samples run one by one; they were not in order.
+    fn told_apart(&mut self) -> bool {
         self.found.notes.push("samples run one by one: in a batch they cannot be told apart everywhere".to_owned());
-        Ok(false)
+        false
     }
 
     /// Runs a batch once, unit by unit.

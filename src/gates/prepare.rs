@@ -1,5 +1,8 @@
 //! Preparing: the backward model for the shape of a batch, and sessions for it.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::backward::{OfTask, backward};
 use super::forward::{Forward, Wanted, forward};
 use crate::engine::inputs::declared_inputs;
@@ -61,6 +64,8 @@ pub(super) struct Prepared {
     model: ModelProto,
     /// What a run returns.
     wanted: Vec<String>,
+    /// Their places by name.
+    places: Arc<BTreeMap<String, usize>>,
     sessions: Vec<(Vec<InputFact>, Box<dyn Session>)>,
 }
 
@@ -91,9 +96,11 @@ impl Prepared {
             match forward(wanted, engine, &attempt.feeds, &attempt.samples, alone) {
                 Ok(forward) => {
                     let (model, tasks) = backward(&forward, weights, activations)?;
-                    let wanted = tasks.iter().flatten().flat_map(OfTask::values).collect();
+                    let wanted: Vec<String> = tasks.iter().flatten().flat_map(OfTask::values).collect();
+                    let places = wanted.iter().cloned().zip(0..).collect();
+                    let places = Arc::new(places);
                     let key = unit.key();
-                    return Ok(Self { key, alone, forward, tasks, model, wanted, sessions: Vec::new() });
+                    return Ok(Self { key, alone, forward, tasks, model, wanted, places, sessions: Vec::new() });
                 }
                 Err(error) => failure = Some(error),
             }
@@ -128,7 +135,7 @@ impl Prepared {
             self.sessions.remove(0);
         }
         self.sessions.push((facts, session));
-        Ok(Results { names: self.wanted.clone(), values })
+        Ok(Results { places: Arc::clone(&self.places), values })
     }
 }
 
@@ -147,7 +154,7 @@ impl OfTask {
 
 /// What a run returned.
 pub(super) struct Results {
-    names: Vec<String>,
+    places: Arc<BTreeMap<String, usize>>,
     values: Vec<Value>,
 }
 
@@ -157,8 +164,8 @@ impl Results {
     /// # Errors
     /// When it was not returned, or is not finite.
     pub(super) fn numbers(&self, name: &str) -> Result<Vec<f64>> {
-        let found = self.names.iter().zip(&self.values).find(|(own, _)| *own == name);
-        let (_, value) = found.ok_or_else(|| Error::engine("the engine returned too little").tensor(name))?;
+        let value = self.places.get(name).and_then(|place| self.values.get(*place));
+        let value = value.ok_or_else(|| Error::engine("the engine returned too little").tensor(name))?;
         let numbers = value.to_f64();
         if numbers.iter().any(|n| !n.is_finite()) {
             return Err(Error::engine("a gradient is not finite")

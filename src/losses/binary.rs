@@ -17,7 +17,7 @@ pub(super) struct Binary {
 pub(super) fn binary(target: &Target, form: Option<Activation>, emitter: &mut Emitter) -> Result<Binary> {
     let length = target.len()?;
     let found = target.head.activation;
-    let holds_probabilities = form.unwrap_or(found) != Activation::None;
+    let holds_probabilities = matches!(form.unwrap_or(found), Activation::Sigmoid | Activation::Softmax);
     let logits = target.head.before.as_ref().filter(|_| holds_probabilities && found == Activation::Sigmoid);
     let value = emitter.begin(logits.unwrap_or(&target.output), target.element);
     let rows = emitter.rows(&value, &[length]);
