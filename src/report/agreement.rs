@@ -2,11 +2,12 @@
 //!
 //! Importances are shares: a task's scores divided by the sum of their magnitudes over all groups that feed it, summed
 //! per group. The overlap of a group is the intersection over the union of what two tasks would keep, each by its own
-//! scores, of as many channels as the plan keeps; the mean over all pairs of tasks. Groups come in the order in which
-//! the model reads them, which stands for the depth.
+//! scores, of as many channels as the plan keeps; the mean over all pairs of tasks. Groups come by their depth: the
+//! longest path from an input of the model to the first node that reads one of their constants.
 
 use std::collections::BTreeMap;
 
+use petgraph::graph::NodeIndex;
 use serde::Serialize;
 
 use super::text::table;
@@ -14,6 +15,8 @@ use super::words::shorten;
 use crate::aggregate::{AggregateConfig, DEFAULT, TaskScores, overlap, top};
 use crate::allocate::Plan;
 use crate::gates::Gradients;
+use crate::graph::{Graph, Source};
+use crate::groups::Group;
 use crate::prune::Analysis;
 use crate::tasks::TaskSet;
 
@@ -79,7 +82,7 @@ impl Agreement {
         plan: &Plan,
         config: &AggregateConfig,
     ) -> Self {
-        let normalised = scores.normalised();
+        let (normalised, depths) = (scores.normalised(), depths(&analysis.graph, &analysis.groups));
         let rows = analysis.groups.iter().enumerate().filter_map(|(index, group)| {
             let said = scores.tasks.iter().zip(&normalised.scores);
             let said: Vec<(&String, &Vec<f64>)> =
@@ -87,16 +90,19 @@ impl Agreement {
             let shrunk = plan.kept.get(index).and_then(Option::as_ref).map(Vec::len);
             let masks = |count| said.iter().map(|(_, scores)| top(scores, count)).collect::<Vec<_>>();
             let share = |scores: &Vec<f64>| scores.iter().map(|score| score.abs()).sum();
-            (!said.is_empty()).then(|| AgreementRow {
+            let row = || AgreementRow {
                 group: group.name.clone(),
                 extent: group.extent,
                 kept: shrunk.unwrap_or(group.extent),
                 importance: said.iter().map(|(name, scores)| ((*name).clone(), share(scores))).collect(),
                 overlap: shrunk.and_then(|count| overlap::mean(&masks(count))),
                 conflict: gradients.and_then(|gradients| conflicts(gradients, index, &group.tasks)),
-            })
+            };
+            (!said.is_empty()).then(|| (depths.get(index).copied().unwrap_or(usize::MAX), row()))
         });
-        let groups: Vec<AgreementRow> = rows.collect();
+        let mut rows: Vec<(usize, AgreementRow)> = rows.collect();
+        rows.sort_by_key(|(depth, _)| *depth);
+        let groups: Vec<AgreementRow> = rows.into_iter().map(|(_, row)| row).collect();
         Self {
             aggregation: config.name.as_deref().unwrap_or(DEFAULT).to_owned(),
             tasks: scores.tasks.clone(),
@@ -156,6 +162,34 @@ impl Agreement {
     }
 }
 
+/// How deep every group lies: the longest path from an input of the model to the first node that reads one of its
+/// constants. What only prepares constants is as deep as the first node that reads the result.
+fn depths(graph: &Graph, groups: &[Group]) -> Vec<usize> {
+    let mut depths: Vec<Option<usize>> = vec![None; graph.nodes.len()];
+    let at = |depths: &[Option<usize>], index: usize| depths.get(index).copied().flatten();
+    for id in &graph.order {
+        let inputs = graph.node(*id).inputs.iter().flatten();
+        let before = inputs.filter_map(|value| match &graph.value(*value).source {
+            Source::Input(_) => Some(0),
+            Source::Node(node, _) => at(&depths, node.0 as usize),
+            Source::Constant(_) | Source::OpaqueConstant => None,
+        });
+        let own = before.max().map(|before| before + 1);
+        if let Some(depth) = depths.get_mut(id.0 as usize) {
+            *depth = own;
+        }
+    }
+    for id in graph.order.iter().rev() {
+        let readers = graph.dependencies.neighbors(NodeIndex::new(id.0 as usize));
+        let first = readers.filter_map(|reader| at(&depths, reader.index())).min();
+        if let Some(depth) = depths.get_mut(id.0 as usize) {
+            *depth = depth.or(first);
+        }
+    }
+    let of = |group: &Group| group.members.iter().filter_map(|member| at(&depths, member.node.0 as usize)).min();
+    groups.iter().map(|group| of(group).unwrap_or(usize::MAX)).collect()
+}
+
 /// The cosines of all pairs of tasks of a group whose gradients are known.
 fn conflicts(gradients: &Gradients, group: usize, tasks: &TaskSet) -> Option<Vec<Conflict>> {
     let own = gradients.groups.get(group).filter(|_| tasks.len() > 1)?;
@@ -173,4 +207,28 @@ fn watershed(groups: &[AgreementRow]) -> Option<Watershed> {
     let (row, overlap) = shared.get(overlap::watershed(&overlaps)?)?;
     let first = overlaps.iter().take(overlap::FIRST).sum::<f64>() / overlap::FIRST as f64;
     Some(Watershed { group: row.group.clone(), overlap: *overlap, first })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::text;
+
+    #[test]
+    fn what_prepares_a_weight_is_as_deep_as_its_reader() {
+        let model = text::parse(
+            "in x [1,4]
+             late = Identity(weight[6,8])
+             t = Gemm(x, early[4,6])
+             a = Gemm(t, late)
+             y = Gemm(a, head[8,2])
+             out y",
+        )
+        .unwrap();
+        let analysis = Analysis::of(&model, &[]).unwrap();
+        let depths = depths(&analysis.graph, &analysis.groups);
+        let depth = |extent: usize| depths[analysis.groups.iter().position(|g| g.extent == extent).unwrap()];
+        assert_eq!((depth(6), depth(8)), (1, 2));
+    }
 }
