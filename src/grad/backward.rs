@@ -63,7 +63,13 @@ pub fn backward(model: &ModelProto, facts: &Facts, outputs: &[String], wanted: &
     for name in wanted {
         float(facts, name)?;
     }
-    let context = Context { nodes: Nodes::new("backward", names), facts, constants: constants(graph), opset };
+    let context = Context {
+        nodes: Nodes::new("backward", names),
+        facts,
+        constants: constants(graph),
+        definitions: definitions(graph),
+        opset,
+    };
     let mut walk = Walk::new(context, &graph.node, wanted);
     for (output, input) in outputs.iter().zip(&inputs) {
         walk.add(output, input.name().to_owned());
@@ -116,6 +122,13 @@ fn open(name: &str, fact: &Fact) -> ValueInfoProto {
 fn constants(graph: &GraphProto) -> BTreeMap<&str, &TensorProto> {
     let stored = graph.initializer.iter().map(|t| (t.name(), t));
     stored.chain(constants_of(&graph.node)).collect()
+}
+
+/// Nodes through which the numbers of constants pass in their order.
+fn definitions(graph: &GraphProto) -> BTreeMap<&str, &NodeProto> {
+    let keeps =
+        |n: &&NodeProto| matches!(n.op_type(), "Concat" | "Unsqueeze" | "Squeeze" | "Reshape" | "Cast" | "Identity");
+    graph.node.iter().filter(keeps).filter_map(|n| Some((n.output.first()?.as_str(), n))).collect()
 }
 
 /// What `Constant` nodes hold.

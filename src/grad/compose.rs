@@ -189,7 +189,7 @@ impl<'c, 'a> Composition<'c, 'a> {
             .filter(|(slot, _)| step.needs(*slot))
             .filter_map(|(_, name)| name.clone())
             .collect();
-        let inner = Context { nodes, facts: &facts, constants, opset: context.opset };
+        let inner = Context { nodes, facts: &facts, constants, definitions: Default::default(), opset: context.opset };
         let mut walk = Walk::new(inner, &written, &wanted);
         for (gradient, result) in step.gradients.iter().zip(results) {
             if let (Some(gradient), Some(result)) = (gradient, result) {

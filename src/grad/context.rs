@@ -18,6 +18,8 @@ pub(super) struct Context<'a> {
     pub(super) nodes: Nodes,
     pub(super) facts: &'a Facts,
     pub(super) constants: BTreeMap<&'a str, &'a TensorProto>,
+    /// The nodes by their outputs that may put constants together.
+    pub(super) definitions: BTreeMap<&'a str, &'a NodeProto>,
     /// The version of the default operator set.
     pub(super) opset: i64,
 }
@@ -51,15 +53,37 @@ impl<'a> Context<'a> {
 
     /// Integers that are constant in the model.
     pub(super) fn constant(&self, name: &str) -> Result<Vec<i64>, String> {
-        let tensor = self.constants.get(name).ok_or_else(|| format!("`{name}` is not constant"))?;
-        tensor::to_i64(tensor).map_err(|error| error.to_string())
+        Ok(self.constant_floats(name)?.into_iter().map(|v| v as i64).collect())
     }
 
-    /// Floating-point numbers that are constant in the model.
+    /// Numbers that are constant in the model, in order.
     pub(super) fn constant_floats(&self, name: &str) -> Result<Vec<f64>, String> {
-        let tensor = self.constants.get(name).ok_or_else(|| format!("`{name}` is not constant"))?;
-        let values = tensor::to_f32(tensor).map_err(|error| error.to_string())?;
-        Ok(values.into_iter().map(f64::from).collect())
+        self.folded(name, 16)?.ok_or_else(|| format!("`{name}` is not constant"))
+    }
+
+    /// Constants, and what nodes that keep the order of numbers make of them.
+    fn folded(&self, name: &str, depth: usize) -> Result<Option<Vec<f64>>, String> {
+        if let Some(tensor) = self.constants.get(name) {
+            let is_float = matches!(tensor.data_type(), 1 | 10 | 11);
+            let values = if is_float {
+                tensor::to_f32(tensor).map(|v| v.into_iter().map(f64::from).collect())
+            } else {
+                // Bounds such as the largest integer stay beyond every extent.
+                tensor::to_i64(tensor).map(|v| v.into_iter().map(|v| v as f64).collect())
+            };
+            return values.map(Some).map_err(|error| error.to_string());
+        }
+        let Some(node) = self.definitions.get(name).filter(|_| depth > 0) else { return Ok(None) };
+        let parts = if node.op_type() == "Concat" { node.input.len() } else { 1 };
+        let mut values = Vec::new();
+        for input in node.input.iter().take(parts) {
+            let Some(part) = self.folded(input, depth - 1)? else { return Ok(None) };
+            values.extend(part);
+        }
+        if node.op_type() == "Cast" && node.attribute.iter().any(|a| matches!(a.i(), 6 | 7)) {
+            values.iter_mut().for_each(|v| *v = v.trunc());
+        }
+        Ok(Some(values))
     }
 
     /// A number of the float type of `like`.
