@@ -259,7 +259,9 @@ fn expected(model: &str) -> String {
 
 fn cases() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/gradient");
-    let texts = fs::read_dir(folder).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|e| e == "graph"));
+    let texts = files.map(|path| fs::read_to_string(path).unwrap());
     let split = |text: String| -> Vec<(String, String)> {
         let halves = |case: &str| {
             let (model, expected) = case.split_once("\n---\n").unwrap_or((case, ""));
