@@ -57,7 +57,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Floating-point numbers that are constant in the model.
+    /// Numbers that are constant in the model, in order.
     pub(super) fn constant_floats(&self, name: &str) -> Result<Vec<f64>, String> {
         let Some(tensor) = self.constants.get(name) else { return self.known(name) };
         let values = tensor::to_f32(tensor).map_err(|error| error.to_string())?;

@@ -140,6 +140,7 @@ pub const GRADIENTS: &[Row] = &[
     row("Tanh", activation::tanh, "all"),
     row("ThresholdedRelu", curves::thresholded_relu, "all"),
     row("Tile", blocks::tile, "all"),
+    row("TopK", scatter::largest, "the values, where the indices are outputs as well"),
     row("Transpose", rearrange::transpose, "all"),
     row("Trilu", blocks::triangle, "all"),
     row("Unsqueeze", rearrange::reshape, "all"),

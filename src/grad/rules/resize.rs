@@ -17,22 +17,23 @@ struct Coordinates {
 }
 
 impl Coordinates {
+    /// In single precision, as engines compute it, because rounding decides which entry is the nearest.
     fn of(&self, position: usize) -> Result<f64, String> {
-        let (x, before, after) = (position as f64, self.before as f64, self.after as f64);
-        Ok(match self.transformation.as_slice() {
-            b"" | b"half_pixel" => (x + 0.5) / self.scale - 0.5,
+        let (x, before, after, scale) = (position as f32, self.before as f32, self.after as f32, self.scale as f32);
+        Ok(f64::from(match self.transformation.as_slice() {
+            b"" | b"half_pixel" => (x + 0.5) / scale - 0.5,
             b"pytorch_half_pixel" if self.after == 1 => 0.0,
-            b"pytorch_half_pixel" => (x + 0.5) / self.scale - 0.5,
+            b"pytorch_half_pixel" => (x + 0.5) / scale - 0.5,
             b"align_corners" if self.after == 1 => 0.0,
             b"align_corners" => x * (before - 1.0) / (after - 1.0),
-            b"asymmetric" => x / self.scale,
-            b"tf_half_pixel_for_nn" => (x + 0.5) / self.scale,
+            b"asymmetric" => x / scale,
+            b"tf_half_pixel_for_nn" => (x + 0.5) / scale,
             b"half_pixel_symmetric" => {
-                let adjustment = after / (self.scale * before);
-                before / 2.0 * (1.0 - adjustment) + (x + 0.5) / self.scale - 0.5
+                let adjustment = after / (scale * before);
+                before / 2.0 * (1.0 - adjustment) + (x + 0.5) / scale - 0.5
             }
             other => return Err(format!("coordinates by `{}`", String::from_utf8_lossy(other))),
-        })
+        }))
     }
 
     fn last(&self) -> f64 {

@@ -33,6 +33,16 @@ pub(crate) fn gather_nd(step: &Step, context: &mut Context) -> Gradients {
     step.first(gradient)
 }
 
+/// TopK: what was taken gets the gradient of its copy.
+pub(crate) fn largest(step: &Step, context: &mut Context) -> Gradients {
+    let (g, x) = (step.gradient()?, step.input(0)?);
+    let indices = step.node.output.get(1).filter(|name| !name.is_empty()).ok_or("the indices are left out")?;
+    let zeros = context.zeros_like(x)?;
+    let axis = vec![int("axis", step.int("axis", -1))];
+    let gradient = context.node("ScatterElements", &[&zeros, indices, g], axis);
+    step.first(gradient)
+}
+
 /// What was written over gets 0, what was written gets the gradient of its place; where both were added, both get it.
 fn written(step: &Step, context: &mut Context, write: &str, read: &str, attributes: &[AttributeProto]) -> Gradients {
     let (g, indices, updates) = (step.gradient()?, step.input(1)?, step.input(2)?);
