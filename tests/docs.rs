@@ -78,8 +78,9 @@ fn gradients_are_listed() {
          Generated from the table `GRADIENTS` in [src/grad/table.rs](../src/grad/table.rs) by `make update`; do not edit.\n\n\
          The operators that `onnx-mtprune gradient` differentiates, in operator set 9 or later. At any other operator, and\n\
          in any other form, gradients stop: what lies behind gets none, not even a part of one, and the command says where\n\
-         and why. Every row is tested against central finite differences (tests/gradient.rs), whole models against PyTorch in\n\
-         double precision (tests/gradient_reference.py, fixtures/gradient/models).\n\n\
+         and why. Rows are tested against central finite differences (tests/gradient.rs; QuantizeLinear, which rounds,\n\
+         against what it should pass on), whole models against PyTorch in double precision (tests/gradient_reference.py,\n\
+         fixtures/gradient/models).\n\n\
          | operator | what is covered |\n|---|---|\n",
     );
     for row in GRADIENTS {
