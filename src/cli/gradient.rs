@@ -89,7 +89,7 @@ fn page(backward: &Backward, facts: &Facts, of: &[String]) -> String {
     let numbers = |name: &str| facts.get(name).map_or(0, |f| f.shape.iter().product::<usize>());
     let count: usize = backward.gradients.iter().map(|(name, _)| numbers(name)).sum();
     let mut page = format!(
-        "of {}: gradients of {} values, {count} numbers, by {} nodes after those of the model\n",
+        "gradients of {}: {}, {count} numbers in all, by {} nodes after those of the model\n",
         listed(of),
         backward.gradients.len(),
         backward.added

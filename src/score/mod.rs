@@ -349,7 +349,7 @@ pub static CRITERIA: &[CriterionRow] = &[
     CriterionRow {
         name: "snip",
         criterion: &weight_gradient::WeightGradient::Snip,
-        note: "sum of |w g| over the weights that make a channel (SNIP, arXiv 1810.02340)",
+        note: "sum of the magnitudes of w g over the weights that make a channel (SNIP, arXiv 1810.02340)",
         needs_statistics: false,
         needs: &[],
         gradients: Some(WEIGHTS),

@@ -122,7 +122,8 @@ fn fixtures_are_used() {
         let (folder, file) = name.rsplit_once('/').unwrap();
         let is_quoted = |text: &str| tests.contains(&format!("\"{text}\""));
         // Folders of cases are read whole; any other file is named.
-        let is_case = path.extension().is_some_and(|e| e == "graph" || e == "onnx");
+        let is_case = path.extension().is_some_and(|e| e == "graph" || e == "onnx")
+            || tests.contains(&format!("read_dir(folder.join(\"{folder}\"))"));
         if !is_quoted(folder) || !(is_case || is_quoted(file)) {
             complaints.push(format!("{name}: no test reads it"));
         }
