@@ -95,7 +95,7 @@ const TASKS: [&str; 3] = ["y1", "y2", "y3"];
 
 fn outputs(model: &ModelProto, x: &Value, tasks: &[&str]) -> Vec<Value> {
     let wanted: Vec<String> = tasks.iter().map(|t| (*t).to_owned()).collect();
-    run_once(&Tract, model, &vec![("x".to_owned(), x.clone())], &wanted).unwrap()
+    run_once(&Tract, model, &[("x".to_owned(), x.clone())], &wanted).unwrap()
 }
 
 /// Mean squared differences by task and sample.

@@ -63,7 +63,7 @@ def judge(binary, path, folder, tract):
         row["note"] = (match.group(1) if match else row["note"])[:200]
         row["refused"] = "the backward model" in row["note"] or "engine" in row["note"].lower()
         return row
-    row["gradients"] = int(re.search(r"gradients of (\d+) values", page).group(1))
+    row["gradients"] = int(re.search(r"gradients of .*: (\d+), ", page).group(1))
     row["stops"] = re.findall(r"stopped at ([^\n]*?\)): ", page)
     row["finite"] = "all gradients are finite" in page
     behind = re.search(r"behind a stop, no gradient: (.*)", page)
