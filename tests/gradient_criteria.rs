@@ -77,7 +77,7 @@ impl Given {
         // The mean of squares over `size` outputs: 2 / size · (y - label) is the gradient.
         let label = |(task, y): (&String, &Value)| {
             let half = size as f64 / 2.0;
-            let step = |at: usize| if at % (size + 1) == 0 { half } else { 0.0 };
+            let step = |at: usize| if at.is_multiple_of(size + 1) { half } else { 0.0 };
             let numbers: Vec<f32> = y.to_f64().iter().enumerate().map(|(at, y)| (y - step(at)) as f32).collect();
             (task.clone(), Arc::new(value(&[size, size], &numbers)))
         };
@@ -218,7 +218,7 @@ fn papers_12_fisher_sums_members_first() {
             "u" => [1., 3.],
             _ => [2., -3.],
         };
-        *tensor = tensor::from_f32(&tensor.name().to_owned(), &tensor.dims.clone(), &numbers);
+        *tensor = tensor::from_f32(tensor.name(), &tensor.dims.clone(), &numbers);
     }
     let analysis = Analysis::of(&model, &[]).unwrap();
     let wish = score::criterion("fisher").unwrap().gradients.unwrap();
