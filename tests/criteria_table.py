@@ -87,7 +87,8 @@ def main():
     rows, failed = [], False
     for name in chosen.only:
         folder = ROOT / "onnx-models" / name
-        calibration, test, labels = load(folder)
+        parts, labels = load(folder)
+        ((calibration, test),) = parts
         reference = outputs(folder / "model.onnx", test)
         dense = metrics(name, reference, labels, reference)
         print(f"{name} dense: " + ", ".join(f"{task} {value:.4f}" for task, (value, _) in dense.items()), flush=True)

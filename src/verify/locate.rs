@@ -52,6 +52,9 @@ pub(super) enum Located {
     Nowhere,
     /// No common value differs, but not all outputs could be fetched.
     Unknown,
+    /// What differs is computed from this value, which holds NaN in both models: engines hand NaN on or drop it as their
+    /// vectors happen to fall, so the difference says nothing.
+    Nan(String),
 }
 
 /// Finds the first difference for one input.
@@ -65,6 +68,7 @@ pub(super) fn first_difference(
     let mut open: BTreeSet<&str> = outputs.collect();
     let known: BTreeSet<&str> = producers(parties.reference).into_keys().collect();
     let producers = producers(parties.pruned);
+    let mut undefined: Vec<String> = Vec::new();
     let in_order = parties.pruned.graph.iter().flat_map(|g| &g.node).flat_map(|n| &n.output);
     let common: Vec<String> = in_order
         .filter(|name| known.contains(name.as_str()) && !parties.altered.contains(*name) && !name.is_empty())
@@ -80,7 +84,14 @@ pub(super) fn first_difference(
             let difference = compare(&name, &expected, &found, 0.0);
             if difference.within(tolerance) {
                 open.remove(name.as_str());
+                if holds_nan(&expected) && holds_nan(&found) {
+                    undefined.push(name);
+                }
                 continue;
+            }
+            let sources = sources(&producers, &name);
+            if let Some(value) = undefined.iter().find(|value| sources.contains(value.as_str())) {
+                return Located::Nan(value.clone());
             }
             let node = producers.get(name.as_str());
             let by = format!("differs by {:.2e} (relative)", difference.max_relative);
@@ -93,6 +104,24 @@ pub(super) fn first_difference(
         }
     }
     if open.is_empty() { Located::Nowhere } else { Located::Unknown }
+}
+
+fn holds_nan(value: &Value) -> bool {
+    value.to_f64().iter().any(|number| number.is_nan())
+}
+
+/// All values that a value is computed from.
+fn sources<'m>(producers: &BTreeMap<&str, &'m NodeProto>, value: &'m str) -> BTreeSet<&'m str> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![value];
+    while let Some(value) = open.pop() {
+        for input in producers.get(value).iter().flat_map(|node| &node.input) {
+            if found.insert(input.as_str()) {
+                open.push(input);
+            }
+        }
+    }
+    found
 }
 
 /// The values of both models, all at once or, where a value among them cannot be fetched, one by one.
@@ -125,4 +154,32 @@ fn gathered(mut value: Value, axes: Option<&KeptAxes>) -> Option<Value> {
 fn producers(model: &ModelProto) -> BTreeMap<&str, &NodeProto> {
     let nodes = model.graph.iter().flat_map(|g| &g.node);
     nodes.flat_map(|n| n.output.iter().map(move |o| (o.as_str(), n))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::engine::Tract;
+    use crate::text;
+    use ndarray::ArrayD;
+
+    fn located(last: &str) -> Located {
+        let model = |factor: &str| {
+            let text = format!("in x [4]\nb = Log(x)\nc = Abs(x)\n{}\nout y", last.replace('F', factor));
+            text::parse(&text).unwrap()
+        };
+        let (reference, pruned) = (model("2.0"), model("3.0"));
+        let (kept, altered) = (Kept::default(), BTreeSet::new());
+        let parties = Parties { reference: &reference, pruned: &pruned, kept: &kept, altered: &altered };
+        let x = ArrayD::from_shape_vec(vec![4], vec![-1f32, 2.0, 3.0, 4.0]).unwrap();
+        first_difference(&parties, &Tract, &[("x".to_owned(), Value::from(x))], 1e-4)
+    }
+
+    /// The logarithm of -1 is undefined in both models: what follows from it may be anything, what does not may not.
+    #[test]
+    fn what_follows_from_nan_in_both_models_is_told_apart() {
+        assert!(matches!(located("d = Relu(b)\ny = Mul(d, <F>)"), Located::Nan(value) if value == "b"));
+        assert!(matches!(located("d = Relu(c)\ny = Mul(d, <F>)"), Located::At(first) if first.value == "y"));
+    }
 }

@@ -264,9 +264,14 @@ pub fn verify(
         }
         let Some(worst) = worst(&verdict.outputs, tolerance).cloned() else { return Ok(verdict) };
         let parties = locate::Parties { reference: &reference, pruned, kept, altered: &options.altered };
-        let mut contradicts = true;
+        let (mut contradicts, mut undefined) = (true, None);
         let first = feeds.iter().find_map(|f| match locate::first_difference(&parties, engine, f, tolerance) {
             Located::At(difference) => Some(difference),
+            Located::Nan(value) => {
+                undefined = Some(value);
+                contradicts = false;
+                None
+            }
             found => {
                 contradicts &= matches!(found, Located::Nowhere);
                 None
@@ -275,6 +280,11 @@ pub fn verify(
         if first.is_none() && contradicts {
             // Seen of NaN, which fused operators drop and others hand on.
             let reason = "the engine gives other outputs when it is asked for inner values as well".to_owned();
+            verdict.outcome = Outcome::CannotRun { reason };
+            return Ok(verdict);
+        }
+        if let (None, Some(value)) = (&first, undefined) {
+            let reason = format!("`{value}` holds NaN in the original and what remains, which engines hand on or drop");
             verdict.outcome = Outcome::CannotRun { reason };
             return Ok(verdict);
         }
