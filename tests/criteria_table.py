@@ -31,7 +31,7 @@ def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/onnx-mtprune")
     parser.add_argument("--macs", type=float, nargs="+", default=[0.75, 0.5, 0.3])
-    parser.add_argument("--criteria", nargs="+", default=["random", "l2", "column-subset", *GRADIENT])
+    parser.add_argument("--criteria", nargs="+", default=["random", "l2", "column-subset", "column-subset:fisher", *GRADIENT])
     parser.add_argument("--aggregations", nargs="+", default=["mean"])
     parser.add_argument("--repairs", nargs="+", default=["none", "least-squares"])
     parser.add_argument("--only", nargs="+", default=["digit_scenes", "mmnist_resnet"])
