@@ -134,57 +134,49 @@ pub const DEFAULT: &str = "l2";
 /// The criterion that serves where there are samples to measure and to repair with (`make repair-table` compares).
 pub const DEFAULT_WITH_SAMPLES: &str = "column-subset";
 
+/// What most criteria have in common: they look at weights alone.
+const ROW: CriterionRow = CriterionRow {
+    name: "",
+    criterion: &random::Random,
+    note: "",
+    needs_statistics: false,
+    needs: &[],
+    gradients: None,
+    guard: 1,
+    weighs: false,
+};
+
 /// All criteria, in the order in which they are listed.
 pub static CRITERIA: &[CriterionRow] = &[
     CriterionRow {
         name: "l2",
         criterion: &magnitude::Magnitude { power: 2, scales_only: false },
         note: "sum of squared weights of a channel, mean over the members of its group (DepGraph, arXiv 2301.12900)",
-        needs_statistics: false,
-        needs: &[],
-        gradients: None,
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "l1",
         criterion: &magnitude::Magnitude { power: 1, scales_only: false },
         note: "sum of absolute weights of a channel, mean over the members of its group (DepGraph, arXiv 2301.12900)",
-        needs_statistics: false,
-        needs: &[],
-        gradients: None,
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "bn-scale",
         criterion: &magnitude::Magnitude { power: 1, scales_only: true },
         note: "absolute gamma of the normalisations of a group (Network Slimming, arXiv 1708.06519); groups without one are scored by l1",
-        needs_statistics: false,
-        needs: &[],
-        gradients: None,
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "lamp",
         criterion: &lamp::Lamp,
         note: "l2 of a channel over the sum of all in its group that have no less, so that groups can be compared (LAMP, arXiv 2010.07611)",
-        needs_statistics: false,
-        needs: &[],
-        gradients: None,
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "random",
         criterion: &random::Random,
         note: "seeded random numbers: the baseline every other criterion must beat",
-        needs_statistics: false,
-        needs: &[],
-        gradients: None,
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "activation-l1",
@@ -192,9 +184,7 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "mean magnitude of what a channel delivers to those that contract it",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::Absolute)],
-        gradients: None,
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "activation-l2",
@@ -202,9 +192,7 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "root of the mean square of what a channel delivers to those that contract it",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::Square)],
-        gradients: None,
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "apoz",
@@ -212,9 +200,7 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "share of what a channel delivers that is not zero: 1 - APoZ (Network Trimming, arXiv 1607.03250)",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::NonZero)],
-        gradients: None,
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "activation-variance",
@@ -222,9 +208,7 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "variance of what a channel delivers to those that contract it",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::Sum), Need::Measure(Measure::Square)],
-        gradients: None,
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "wanda",
@@ -232,9 +216,7 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "magnitudes of the weights that contract a channel times the root mean square of what they are fed, summed (Wanda, arXiv 2306.11695)",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::Square)],
-        gradients: None,
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "column-subset",
@@ -242,9 +224,8 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "what least squares cannot bring back: backward elimination on the covariance of a group's activations, weighted by what contracts them",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::Sum), Need::Products],
-        gradients: None,
-        guard: 1,
         weighs: true,
+        ..ROW
     },
     CriterionRow {
         name: "hrank",
@@ -252,9 +233,7 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "mean rank of the pictures that a channel delivers (HRank, arXiv 2002.10179)",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::Ranks)],
-        gradients: None,
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "chip",
@@ -262,9 +241,7 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "mean drop of the nuclear norm of all channels without this one (CHIP, arXiv 2110.13981)",
         needs_statistics: true,
         needs: &[Need::Measure(Measure::Independence)],
-        gradients: None,
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "manifold",
@@ -272,99 +249,71 @@ pub static CRITERIA: &[CriterionRow] = &[
         note: "how much the similarities between samples change without a channel (after ManiDP, arXiv 2103.05861, without its gates)",
         needs_statistics: true,
         needs: &[Need::Features],
-        gradients: None,
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "taylor",
         criterion: &taylor::Taylor { summed: false },
         note: "square of the gradient of a channel's gate, mean loss of a batch, mean over batches (Molchanov et al., arXiv 1906.10771)",
-        needs_statistics: false,
-        needs: &[],
         gradients: Some(GATES),
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "taylor-summed",
         criterion: &taylor::Taylor { summed: true },
         note: "as taylor, the losses of all tasks summed before the gradient is squared (baseline of arXiv 2304.06840)",
-        needs_statistics: false,
-        needs: &[],
         gradients: Some(GATES),
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "fisher",
         criterion: &fisher::Fisher { summed: false },
         note: "mean over samples of the squared gradient of a channel's gate, all its places summed first (arXiv 2108.00708)",
-        needs_statistics: false,
-        needs: &[],
         gradients: Some(GATES),
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "fisher-summed",
         criterion: &fisher::Fisher { summed: true },
         note: "as fisher, the losses of all tasks summed before the gradient is squared",
-        needs_statistics: false,
-        needs: &[],
         gradients: Some(GATES),
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "gradient-activation",
         criterion: &gradient_activation::GradientActivation,
         note: "mean magnitude of activation times gradient, value by value, where channels are contracted",
-        needs_statistics: false,
-        needs: &[],
         gradients: Some(GradientWish { activations: true, ..GATES }),
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "taylor-weight",
         criterion: &weight_gradient::WeightGradient::Taylor,
         note: "sum of (w g)² over the weights that make a channel, g of the mean loss of a batch (Molchanov et al., arXiv 1906.10771)",
-        needs_statistics: false,
-        needs: &[],
         gradients: Some(WEIGHTS),
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "obd",
         criterion: &weight_gradient::WeightGradient::BrainDamage,
         note: "sum of w² E[g²] over the weights that make a channel, g sample by sample (optimal brain damage, LeCun et al. 1990)",
-        needs_statistics: false,
-        needs: &[],
         gradients: Some(GradientWish { weights_by_sample: true, ..WEIGHTS }),
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "snip",
         criterion: &weight_gradient::WeightGradient::Snip,
         note: "sum of the magnitudes of w g over the weights that make a channel (SNIP, arXiv 1810.02340)",
-        needs_statistics: false,
-        needs: &[],
         gradients: Some(WEIGHTS),
-        guard: 1,
-        weighs: false,
+        ..ROW
     },
     CriterionRow {
         name: "cosprune",
         criterion: &cosprune::CosPrune,
         note: "cosine between the gradients of tasks, over the weights that make a channel, so that conflicts go first; every group keeps five channels (arXiv 2304.06840)",
-        needs_statistics: false,
-        needs: &[],
         gradients: Some(WEIGHTS),
         guard: 5,
-        weighs: false,
+        ..ROW
     },
 ];
 
