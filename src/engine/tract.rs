@@ -16,9 +16,9 @@ use tract_onnx::tract_hir::infer::{InferenceFact, InferenceModelExt};
 use tract_onnx::tract_hir::internal::{bail, format_err};
 
 use super::{Description, Device, ElementType, Engine, InputFact, Session, Value};
-use crate::proto::onnx::attribute_proto::AttributeType;
+use crate::proto::build::float;
 use crate::proto::onnx::tensor_proto::DataLocation;
-use crate::proto::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
+use crate::proto::onnx::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
 use crate::{Error, Result};
 
 /// The built-in engine.
@@ -173,8 +173,7 @@ const SKIP_EPSILON: f32 = 1e-12;
 fn say_epsilon(node: &mut NodeProto) {
     let is_skip = matches!(node.op_type(), "SkipLayerNormalization" | "SkipSimplifiedLayerNormalization");
     if is_skip && !node.attribute.iter().any(|a| a.name() == "epsilon") {
-        let (name, kind) = (Some("epsilon".to_owned()), Some(AttributeType::Float as i32));
-        node.attribute.push(AttributeProto { name, r#type: kind, f: Some(SKIP_EPSILON), ..AttributeProto::default() });
+        node.attribute.push(float("epsilon", SKIP_EPSILON));
     }
 }
 
