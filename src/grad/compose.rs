@@ -9,6 +9,7 @@ use super::context::Context;
 use super::facts::{Fact, Facts};
 use super::step::Step;
 use super::walk::Walk;
+use crate::engine::ElementType;
 use crate::proto::build::{Nodes, int};
 use crate::proto::onnx::AttributeProto;
 
@@ -50,6 +51,11 @@ impl<'c, 'a> Composition<'c, 'a> {
 
     pub(super) fn shape(&self, name: &str) -> Result<Vec<usize>, String> {
         Ok(self.facts.get(name).ok_or_else(|| format!("the shape of `{name}` is not known"))?.shape.clone())
+    }
+
+    /// The type of a value.
+    pub(super) fn element(&self, name: &str) -> Result<ElementType, String> {
+        Ok(self.facts.get(name).ok_or_else(|| format!("the type of `{name}` is not known"))?.element)
     }
 
     /// The context, for what needs no gradient.

@@ -141,7 +141,7 @@ fn scattered(step: &Step, context: &mut Context, axes: Vec<usize>) -> Gradients 
 }
 
 /// 0, 1, … below a length that is a list of one number.
-fn range(context: &mut Context, length: &str) -> String {
+pub(super) fn range(context: &mut Context, length: &str) -> String {
     let length = scalar_of(context, length);
     let zero = context.nodes.constant(crate::engine::ElementType::Int64, &[], 0i64.to_le_bytes().to_vec());
     let one = context.nodes.constant(crate::engine::ElementType::Int64, &[], 1i64.to_le_bytes().to_vec());
