@@ -159,6 +159,20 @@ impl<'c, 'a> Composition<'c, 'a> {
         Ok(names)
     }
 
+    /// The values along an axis cut into parts of these extents.
+    pub(super) fn split_into(&mut self, x: &str, axis: usize, extents: &[usize]) -> Result<Vec<String>, String> {
+        let shape = self.shape(x)?;
+        if shape.get(axis).copied() != extents.iter().try_fold(0usize, |n, d| n.checked_add(*d)) {
+            return Err("parts that do not fit".to_owned());
+        }
+        let names = self.context.split(x, axis, extents);
+        for (name, extent) in names.iter().zip(extents) {
+            let part = shape.iter().enumerate().map(|(place, n)| if place == axis { *extent } else { *n }).collect();
+            self.know(name, x, part);
+        }
+        Ok(names)
+    }
+
     pub(super) fn concat(&mut self, parts: &[String], axis: usize) -> Result<String, String> {
         let mut shape = self.shape(parts.first().ok_or("nothing to put together")?)?;
         let mut whole = 0;
