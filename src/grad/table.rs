@@ -4,7 +4,7 @@ use super::Gradients;
 use super::context::Context;
 use super::rules::{
     activation, arithmetic, attention, blocks, conv, curves, einsum, fused, linear, local, normalise, pad, pool, quantise,
-    rearrange, recurrent, reduce, resize, rotary, sampling, scatter, selection,
+    rearrange, recurrent, reduce, resize, rotary, sampling, scatter, selection, transforms, transposed,
 };
 use super::step::Step;
 
@@ -44,7 +44,7 @@ pub const GRADIENTS: &[Row] = &[
     row("AveragePool", pool::average, "all"),
     row("BatchNormalization", normalise::batch, "the form with stored statistics"),
     row("Cast", activation::cast, "between floating-point types"),
-    row("CastLike", activation::cast, "between floating-point types"),
+    row("CastLike", activation::cast_like, "between floating-point types"),
     row("Celu", curves::celu, "all"),
     row("CenterCropPad", selection::crop, "all"),
     row("Clip", activation::clip, "the input; bounds get none"),
@@ -52,10 +52,11 @@ pub const GRADIENTS: &[Row] = &[
     row("Compress", selection::compress, "all"),
     row("Concat", rearrange::concat, "all"),
     row("Conv", conv::conv, "all ranks, groups, strides, dilations and pads"),
-    row("ConvTranspose", conv::transposed, "all but `output_shape` and `auto_pad`"),
+    row("ConvTranspose", transposed::conv_transpose, "all but outputs that are larger than their windows"),
     row("Cos", curves::cosine, "all"),
     row("Cosh", curves::hyperbolic_cosine, "all"),
     row("CumSum", blocks::running_sum, "all"),
+    row("DFT", transforms::fourier, "all but lengths of their own and real inverses"),
     row("DeformConv", sampling::deformed, "two axes of space, from operator set 16; offsets and mask as well"),
     row("DepthToSpace", blocks::depth_to_space, "all"),
     row(
@@ -65,7 +66,7 @@ pub const GRADIENTS: &[Row] = &[
     ),
     row("Div", arithmetic::divide, "all"),
     row("Dropout", activation::dropout, "the form for inference"),
-    row("Einsum", einsum::einsum, "all but diagonals"),
+    row("Einsum", einsum::einsum, "all"),
     row("Elu", activation::elu, "all"),
     row("Erf", activation::error_function, "all"),
     row("Exp", activation::exponential, "all"),
@@ -74,7 +75,7 @@ pub const GRADIENTS: &[Row] = &[
     row("GRU", recurrent::gru, "unrolled for the measured length; all but batches in front (`layout`)"),
     row("Gather", rearrange::gather, "all; a one-hot matrix of the indices is made"),
     row("GatherElements", scatter::gather_elements, "from operator set 16"),
-    row("GatherND", scatter::gather_nd, "from operator set 16, without `batch_dims`"),
+    row("GatherND", scatter::gather_nd, "from operator set 16"),
     row("Gelu", activation::gelu, "all"),
     row("Gemm", linear::gemm, "all"),
     row("GlobalAveragePool", pool::global_average, "all"),
@@ -165,9 +166,10 @@ pub const GRADIENTS: &[Row] = &[
     microsoft("FusedConv", fused::convolution, "all"),
     microsoft("FusedGemm", fused::gemm, "all"),
     microsoft("FusedMatMul", linear::fused_matmul, "all but transposed batches"),
-    microsoft("GatherND", scatter::gather_nd, "from operator set 16, without `batch_dims`"),
+    microsoft("GatherND", scatter::gather_nd, "from operator set 16"),
     microsoft("Gelu", activation::gelu, "all"),
     microsoft("GridSample", sampling::grid_sample, "all modes and paddings, from operator set 16; the grid as well"),
+    microsoft("Inverse", transforms::inverse, "all"),
     microsoft("MultiHeadAttention", attention::multi_head, "queries, keys and values apart; no past of a length of its own, no scores as an output"),
     microsoft("Pad", pad::pad, "all modes; the constant gets none, pads of the other modes are constant"),
     microsoft("QuickGelu", curves::quick_gelu, "all"),

@@ -31,6 +31,13 @@ pub(crate) fn cast(step: &Step, context: &mut Context) -> Gradients {
     step.first(gradient)
 }
 
+/// What the type is taken from has no part in the numbers.
+pub(crate) fn cast_like(step: &Step, context: &mut Context) -> Gradients {
+    let mut gradients = cast(step, context)?;
+    gradients.push(if step.needs(1) { Some(context.zeros_like(step.input(1)?)?) } else { None });
+    Ok(gradients)
+}
+
 pub(crate) fn negate(step: &Step, context: &mut Context) -> Gradients {
     let gradient = context.op("Neg", &[step.gradient()?]);
     step.first(gradient)

@@ -25,3 +25,5 @@ mod sample;
 pub(super) mod sampling;
 pub(super) mod scatter;
 pub(super) mod selection;
+pub(super) mod transforms;
+pub(super) mod transposed;
