@@ -3,8 +3,8 @@
 use super::Gradients;
 use super::context::Context;
 use super::rules::{
-    activation, arithmetic, attention, blocks, conv, curves, einsum, fused, linear, local, normalise, pad, pool, quantise,
-    rearrange, recurrent, reduce, resize, rotary, sampling, scatter, selection, transforms, transposed,
+    activation, arithmetic, attention, blocks, conv, curves, einsum, fused, linear, local, normalise, pad, pool,
+    quantise, rearrange, recurrent, reduce, resize, rotary, sampling, scatter, selection, transforms, transposed,
 };
 use super::step::Step;
 
@@ -40,7 +40,11 @@ pub const GRADIENTS: &[Row] = &[
     row("Asinh", curves::area_sine, "all"),
     row("Atan", curves::arc_tangent, "all"),
     row("Atanh", curves::area_tangent, "all"),
-    row("Attention", attention::standard, "all but scores between scale and softmax as an output, and `is_causal` with lengths"),
+    row(
+        "Attention",
+        attention::standard,
+        "all but scores between scale and softmax as an output, and `is_causal` with lengths",
+    ),
     row("AveragePool", pool::average, "all"),
     row("BatchNormalization", normalise::batch, "the form with stored statistics"),
     row("Cast", activation::cast, "between floating-point types"),
@@ -88,11 +92,7 @@ pub const GRADIENTS: &[Row] = &[
     row("Identity", activation::identity, "all"),
     row("InstanceNormalization", normalise::instance, "all"),
     row("LRN", local::response, "all"),
-    row(
-        "LSTM",
-        recurrent::lstm,
-        "unrolled for the measured length; all but batches in front (`layout`)",
-    ),
+    row("LSTM", recurrent::lstm, "unrolled for the measured length; all but batches in front (`layout`)"),
     row("LayerNormalization", normalise::layer, "the first output"),
     row("LeakyRelu", activation::leaky_relu, "all"),
     row("Log", activation::logarithm, "all"),
@@ -170,7 +170,11 @@ pub const GRADIENTS: &[Row] = &[
     microsoft("Gelu", activation::gelu, "all"),
     microsoft("GridSample", sampling::grid_sample, "all modes and paddings, from operator set 16; the grid as well"),
     microsoft("Inverse", transforms::inverse, "all"),
-    microsoft("MultiHeadAttention", attention::multi_head, "queries, keys and values apart; no past of a length of its own, no scores as an output"),
+    microsoft(
+        "MultiHeadAttention",
+        attention::multi_head,
+        "queries, keys and values apart; no past of a length of its own, no scores as an output",
+    ),
     microsoft("Pad", pad::pad, "all modes; the constant gets none, pads of the other modes are constant"),
     microsoft("QuickGelu", curves::quick_gelu, "all"),
     microsoft("RotaryEmbedding", rotary::microsoft, "the input; tables get none"),

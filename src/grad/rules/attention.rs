@@ -209,7 +209,9 @@ pub(crate) fn packed(step: &Step, context: &mut Context) -> Gradients {
     let (mut before_k, mut before_v) = (None, None);
     if let Some(past) = plain.optional(4) {
         let shape = plain.shape(&past)?;
-        let [_, batch, _, length, width] = shape.as_slice() else { return Err("a past of five axes is needed".to_owned()) };
+        let [_, batch, _, length, width] = shape.as_slice() else {
+            return Err("a past of five axes is needed".to_owned());
+        };
         let target = [-1, number(heads)?, number(*length)?, number(*width)?];
         let halves = plain.split(&past, 0, 2)?;
         let mut halves = halves.iter().map(|half| plain.reshape(half, &target, vec![*batch, heads, *length, *width]));

@@ -87,8 +87,7 @@ pub(crate) fn einsum(step: &Step, context: &mut Context) -> Gradients {
         for (place, term) in diagonals {
             let extent = context.shape(x)?.get(place).copied().filter(|n| *n <= LARGEST);
             let extent = extent.ok_or("a diagonal that is too long")?;
-            let entries: Vec<f64> =
-                (0..extent * extent).map(|i| f64::from(u8::from(i % (extent + 1) == 0))).collect();
+            let entries: Vec<f64> = (0..extent * extent).map(|i| f64::from(u8::from(i % (extent + 1) == 0))).collect();
             others.push((context.numbers(x, &[extent, extent], &entries)?, term));
         }
         let is_given = |c: &char| result.contains(c) || others.iter().any(|(_, term)| term.contains(c));

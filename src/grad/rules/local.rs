@@ -21,12 +21,16 @@ pub(crate) fn response(step: &Step, context: &mut Context) -> Gradients {
     let mut plain = Composition::new(step, context);
     let x = plain.input(0)?;
     let shape = plain.shape(&x)?;
-    let [batch, channels, space @ ..] = shape.as_slice() else { return Err("batch and channels are needed".to_owned()) };
+    let [batch, channels, space @ ..] = shape.as_slice() else {
+        return Err("batch and channels are needed".to_owned());
+    };
     if size < 1 || *channels > MOST_CHANNELS {
         return Err(format!("{size} neighbours of {channels} channels"));
     }
     let (before, behind) = ((size - 1) / 2, size - 1 - (size - 1) / 2);
-    let row = |i: i64| (0..signed(*channels).unwrap_or(0)).map(move |j| f64::from(u8::from(j >= i - before && j <= i + behind)));
+    let row = |i: i64| {
+        (0..signed(*channels).unwrap_or(0)).map(move |j| f64::from(u8::from(j >= i - before && j <= i + behind)))
+    };
     let band: Vec<f64> = (0..signed(*channels)?).flat_map(row).collect();
     let square = plain.join("Mul", &x, &x)?;
     let flat = super::sample::count(space)?;
@@ -101,8 +105,7 @@ pub(crate) fn pool(step: &Step, context: &mut Context) -> Gradients {
     let entries = super::sample::count(&shape)?;
     let ones = plain.constant(&x, &shape, &vec![1.0; entries])?;
     let names = ["kernel_shape", "strides", "pads", "dilations", "auto_pad"];
-    let mut attributes: Vec<_> =
-        step.node.attribute.iter().filter(|a| names.contains(&a.name())).cloned().collect();
+    let mut attributes: Vec<_> = step.node.attribute.iter().filter(|a| names.contains(&a.name())).cloned().collect();
     attributes.push(int("group", signed(channels)?));
     let sums = plain.node("Conv", &[&powers, &ones], attributes, out);
     let result = root(&mut plain, &sums, p)?;

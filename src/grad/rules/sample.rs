@@ -44,7 +44,9 @@ pub(super) fn sampled(
     outside: Outside,
 ) -> Result<String, String> {
     let shape = plain.shape(x)?;
-    let [batch, channels, space @ ..] = shape.as_slice() else { return Err("batch and channels are needed".to_owned()) };
+    let [batch, channels, space @ ..] = shape.as_slice() else {
+        return Err("batch and channels are needed".to_owned());
+    };
     let entries = count(space)?;
     let flat = plain.reshape(x, &[0, 0, -1], vec![*batch, *channels, entries]);
     let turned = plain.transpose(&flat, &[0, 2, 1])?;
@@ -181,7 +183,8 @@ fn found(
     };
     if matches!(outside, Outside::Mirrored(_)) && reach > 0.0 {
         // A wave of triangles: reach - |t - reach| for t modulo twice the reach.
-        let [low, reach, period] = [plain.number(like, low)?, plain.number(like, reach)?, plain.number(like, 2.0 * reach)?];
+        let [low, reach, period] =
+            [plain.number(like, low)?, plain.number(like, reach)?, plain.number(like, 2.0 * reach)?];
         let context = plain.context();
         let from_low = context.op("Sub", &[position, &low]);
         let periods = context.op("Div", &[&from_low, &period]);

@@ -37,7 +37,9 @@ pub(crate) fn grid_sample(step: &Step, context: &mut Context) -> Gradients {
     let mut plain = Composition::new(step, context);
     let (x, grid) = (plain.input(0)?, plain.input(1)?);
     let (shape, places) = (plain.shape(&x)?, plain.shape(&grid)?);
-    let [batch, channels, space @ ..] = shape.as_slice() else { return Err("batch and channels are needed".to_owned()) };
+    let [batch, channels, space @ ..] = shape.as_slice() else {
+        return Err("batch and channels are needed".to_owned());
+    };
     let [_, out @ .., _] = places.as_slice() else { return Err("a grid without space".to_owned()) };
     let points = count(out)?;
     let flat = plain.reshape(&grid, &[0, -1, signed(space.len())?], vec![*batch, points, space.len()]);
@@ -77,7 +79,8 @@ pub(crate) fn deformed(step: &Step, context: &mut Context) -> Gradients {
     else {
         return Err("two axes of space are needed".to_owned());
     };
-    let each = channels.checked_div(blocks).filter(|n| n * blocks == *channels).ok_or("`offset_group` that does not fit")?;
+    let each =
+        channels.checked_div(blocks).filter(|n| n * blocks == *channels).ok_or("`offset_group` that does not fit")?;
     let (taps, windows) = (rows * columns, high * wide);
     let points = count(&[taps, windows])?;
     let number = |name: &str, place: usize, default: usize| -> Result<usize, String> {
@@ -89,7 +92,8 @@ pub(crate) fn deformed(step: &Step, context: &mut Context) -> Gradients {
     let moved = plain.reshape(&offsets, &[-1, signed(taps)?, 2, signed(windows)?], vec![kinds, taps, 2, windows]);
     let mut coordinates = Vec::new();
     for (axis, part) in plain.split(&moved, 2, 2)?.iter().enumerate() {
-        let (stride, dilation, pad) = (number("strides", axis, 1)?, number("dilations", axis, 1)?, number("pads", axis, 0)?);
+        let (stride, dilation, pad) =
+            (number("strides", axis, 1)?, number("dilations", axis, 1)?, number("pads", axis, 0)?);
         let place = |i: usize| {
             let (tap, window) = (i / windows, i % windows);
             let (tap, window) = if axis == 0 { (tap / columns, window / wide) } else { (tap % columns, window % wide) };
@@ -109,7 +113,8 @@ pub(crate) fn deformed(step: &Step, context: &mut Context) -> Gradients {
         samples = plain.join("Mul", &samples, &mask)?;
     }
     // [batch · blocks, taps · windows, channels of a block] -> [batch, groups, channels of a group · taps, windows]
-    let parts = plain.reshape(&samples, &[0, signed(taps)?, signed(windows)?, signed(each)?], vec![kinds, taps, windows, each]);
+    let parts =
+        plain.reshape(&samples, &[0, signed(taps)?, signed(windows)?, signed(each)?], vec![kinds, taps, windows, each]);
     let turned = plain.transpose(&parts, &[0, 3, 1, 2])?;
     let depth = inside * taps;
     let rows = plain.reshape(
@@ -118,10 +123,14 @@ pub(crate) fn deformed(step: &Step, context: &mut Context) -> Gradients {
         vec![*batch, groups, depth, windows],
     );
     let filters = outputs.checked_div(groups).ok_or("no group")?;
-    let weight = plain.reshape(&weight, &[signed(groups)?, signed(filters)?, signed(depth)?], vec![groups, filters, depth]);
+    let weight =
+        plain.reshape(&weight, &[signed(groups)?, signed(filters)?, signed(depth)?], vec![groups, filters, depth]);
     let product = plain.matmul(&weight, &rows)?;
-    let mut result =
-        plain.reshape(&product, &[-1, signed(*outputs)?, signed(*high)?, signed(*wide)?], vec![*batch, *outputs, *high, *wide]);
+    let mut result = plain.reshape(
+        &product,
+        &[-1, signed(*outputs)?, signed(*high)?, signed(*wide)?],
+        vec![*batch, *outputs, *high, *wide],
+    );
     if let Some(bias) = plain.optional(3) {
         let bias = plain.unsqueeze(&bias, &[1, 2])?;
         result = plain.join("Add", &result, &bias)?;
@@ -221,11 +230,14 @@ pub(crate) fn affine_grid(step: &Step, context: &mut Context) -> Gradients {
         for extent in space.iter().rev() {
             let (at, extent) = ((rest % extent) as f64, *extent as f64);
             rest /= extent as usize;
-            row.insert(row.len() - 1, match corners {
-                true if extent <= 1.0 => -1.0,
-                true => 2.0 * at / (extent - 1.0) - 1.0,
-                false => (2.0 * at + 1.0) / extent - 1.0,
-            });
+            row.insert(
+                row.len() - 1,
+                match corners {
+                    true if extent <= 1.0 => -1.0,
+                    true => 2.0 * at / (extent - 1.0) - 1.0,
+                    false => (2.0 * at + 1.0) / extent - 1.0,
+                },
+            );
         }
         places.extend(row);
     }

@@ -71,7 +71,8 @@ pub(crate) fn columns(step: &Step, context: &mut Context) -> Gradients {
             given.iter().map(|n| usize::try_from(*n).ok().filter(|n| *n < 1 << 24)).collect();
         list.filter(|l| l.len() == length).ok_or_else(|| format!("`{name}` is not understood"))
     };
-    let (strides, dilations, pads) = (list("strides", rank, 1)?, list("dilations", rank, 1)?, list("pads", 2 * rank, 0)?);
+    let (strides, dilations, pads) =
+        (list("strides", rank, 1)?, list("dilations", rank, 1)?, list("pads", 2 * rank, 0)?);
     let (begin, end) = pads.split_at(rank);
     // By axis: the extent with padding, the taps of the block and the blocks side by side.
     let mut axes = Vec::new();
@@ -80,7 +81,8 @@ pub(crate) fn columns(step: &Step, context: &mut Context) -> Gradients {
         let (taps, stride, dilation) = (get(&block)?, get(&strides)?, get(&dilations)?);
         let whole = get(space)? + get(begin)? + get(end)?;
         let reach = taps.saturating_sub(1).saturating_mul(dilation).saturating_add(1);
-        let steps = whole.checked_sub(reach).and_then(|rest| rest.checked_div(stride)).ok_or("a block that does not fit")?;
+        let steps =
+            whole.checked_sub(reach).and_then(|rest| rest.checked_div(stride)).ok_or("a block that does not fit")?;
         axes.push((whole, taps, steps + 1, stride, dilation));
     }
     let taps = count(&axes.iter().map(|axis| axis.1).collect::<Vec<_>>())?;
