@@ -3,8 +3,8 @@
 use super::Gradients;
 use super::context::Context;
 use super::rules::{
-    activation, arithmetic, attention, blocks, conv, curves, einsum, fused, linear, local, normalise, pad, pool,
-    quantise, rearrange, recurrent, reduce, resize, rotary, sampling, scatter, selection, transforms, transposed,
+    activation, arithmetic, attention, blocks, conv, curves, einsum, embedding, fused, linear, local, normalise, pad,
+    pool, quantise, rearrange, recurrent, reduce, resize, rotary, sampling, scatter, selection, transforms, transposed,
 };
 use super::step::Step;
 
@@ -56,7 +56,7 @@ pub const GRADIENTS: &[Row] = &[
     row("Compress", selection::compress, "all"),
     row("Concat", rearrange::concat, "all"),
     row("Conv", conv::conv, "all ranks, groups, strides, dilations and pads"),
-    row("ConvTranspose", transposed::conv_transpose, "all but outputs that are larger than their windows"),
+    row("ConvTranspose", transposed::conv_transpose, "all but outputs that are larger than their windows reach"),
     row("Cos", curves::cosine, "all"),
     row("Cosh", curves::hyperbolic_cosine, "all"),
     row("CumSum", blocks::running_sum, "all"),
@@ -161,6 +161,7 @@ pub const GRADIENTS: &[Row] = &[
     row("Where", arithmetic::choose, "both values"),
     microsoft("Attention", attention::packed, "all but rotation and a past of a length of its own"),
     microsoft("BiasGelu", fused::bias_gelu, "all"),
+    microsoft("EmbedLayerNormalization", embedding::embedded, "all"),
     microsoft("ExpandDims", rearrange::reshape, "all"),
     microsoft("FastGelu", fused::fast_gelu, "all"),
     microsoft("FusedConv", fused::convolution, "all"),

@@ -8,6 +8,7 @@ mod cells;
 pub(super) mod conv;
 pub(super) mod curves;
 pub(super) mod einsum;
+pub(super) mod embedding;
 pub(super) mod fused;
 pub(super) mod linear;
 pub(super) mod local;

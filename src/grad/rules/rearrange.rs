@@ -173,6 +173,8 @@ pub(crate) fn gather(step: &Step, context: &mut Context) -> Gradients {
     let one = context.scalar(x, 1.0)?;
     let (values, one) = (context.unsqueeze(&values, &[0]), context.unsqueeze(&one, &[0]));
     let values = context.node("Concat", &[&values, &one], vec![int("axis", 0)]);
+    // Engines have no one-hot matrix of short integers.
+    let flat = context.node("Cast", &[&flat], vec![int("to", 7)]);
     let chosen = context.node("OneHot", &[&flat, &depth, &values], vec![int("axis", 0)]);
     let gradient = context.op("MatMul", &[&chosen, &rows]);
     let gradient = context.reshape_like(&gradient, x);

@@ -31,7 +31,7 @@ fn turned(step: &Step, context: &mut Context, tables: [usize; 2], positions: Opt
     let (axis, length, width) = match shape {
         [_, length, all] => {
             let heads = usize::try_from(step.int("num_heads", 0)).unwrap_or(0);
-            let width = if heads > 0 { all / heads } else { 2 * half };
+            let width = all.checked_div(heads).unwrap_or(2 * half);
             (2, *length, if partial && heads == 0 { return Err("no `num_heads`".to_owned()) } else { width })
         }
         [_, _, length, width] => (1, *length, *width),
