@@ -325,6 +325,21 @@ fn rounding_is_passed_straight_through() {
 }
 
 #[test]
+fn kinks_have_no_slope() {
+    let model = text::parse("in x [4]\na = Clip(x, <0>, <6>)\nb = Relu(x)\nc = Clip(x, <0>)\nout a, b, c").unwrap();
+    let facts = measure(&model, &BTreeMap::new(), &Tract).unwrap();
+    let value = |numbers: &[f64]| filled(&[4], ElementType::Float, |i| numbers[i]);
+    for (output, expected) in [("a", [0., 0., 1., 0.]), ("b", [0., 1., 1., 0.]), ("c", [0., 1., 1., 0.])] {
+        let found = backward(&model, &facts, &[output.to_owned()], &["x".to_owned()]).unwrap();
+        let feeds =
+            vec![("x".to_owned(), value(&[0.0, 6.0, 3.0, -1.0])), (format!("gradient/{output}"), value(&[1.0; 4]))];
+        let wanted = [found.gradients[0].1.clone()];
+        let gradient = Tract.open(&found.model, &facts_of(&feeds), &wanted).unwrap().run(&feeds).unwrap();
+        assert_eq!(gradient[0].to_f64(), expected, "{output}");
+    }
+}
+
+#[test]
 fn what_lies_behind_a_stop_gets_no_part_of_a_gradient() {
     let model = text::parse(
         "in x [2,3]
@@ -425,7 +440,7 @@ fn models_agree_with_pytorch() {
         let names: Vec<String> = found.gradients.iter().map(|(_, output)| output.clone()).collect();
         let gradients = engine.open(&found.model, &facts_of(&feeds), &names).unwrap().run(&feeds).unwrap();
         let largest = weights.values().map(|w| w[0]).fold(0.0, f64::max);
-        let (mut worst, mut strays) = ((0.0, String::new()), 0);
+        let mut worst = (0.0, String::new());
         for ((name, _), gradient) in found.gradients.iter().zip(&gradients) {
             let [norm, product] = weights[name][..] else { panic!("{name}") };
             // What is nothing beside the others is rounding.
@@ -438,7 +453,6 @@ fn models_agree_with_pytorch() {
             let own_product = numbers.iter().zip(&along).map(|(v, a)| v * (2.0 * a - 1.0)).sum::<f64>();
             let off = (own - norm).abs().max((own_product - product).abs()) / norm;
             assert!(off.is_finite(), "{name}");
-            strays += usize::from(off > WHOLE);
             if off > worst.0 {
                 worst = (off, name.clone());
             }
@@ -452,12 +466,10 @@ fn models_agree_with_pytorch() {
             worst.1
         );
         compared += usize::from(names.len() == wanted.len() && worst.0 <= WHOLE);
-        // Where PyTorch in single precision is as far from itself in double precision, the model says no more. One weight
-        // in fifty may be further off: in tfjs_posenet one is, and which one depends on how the engine optimises the graph.
+        // Where PyTorch in single precision is as far from itself in double precision, the model says no more.
         let single = case["single"].as_f64().unwrap();
-        let is_right = worst.0 <= WHOLE.max(2.0 * single) || worst.0 <= 10.0 * WHOLE && strays * 50 <= names.len();
-        if !is_right || names.len() < wanted.len() {
-            wrong.push(format!("{title}: {worst:?}, {strays} strays, {:?}", found.stopped));
+        if worst.0 > WHOLE.max(2.0 * single) || names.len() < wanted.len() {
+            wrong.push(format!("{title}: {worst:?}, {:?}", found.stopped));
         }
     }
     println!("{compared} models agree within {WHOLE}");
