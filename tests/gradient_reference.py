@@ -1,4 +1,4 @@
-"""Gradients of real models by PyTorch in double precision, for the test `models_agree_with_pytorch` in tests/gradient_models.rs.
+"""Gradients of real models by PyTorch in double precision, for the test `models_agree_with_pytorch` in tests/gradient.rs.
 
 A small interpreter runs every model of ../shared/models over torch operations and asks autograd for the gradients of
 all weights. What is kept of each gradient is its norm and its product with a repeatable vector, and for the whole model how far both are off

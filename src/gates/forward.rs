@@ -120,8 +120,13 @@ fn append(
     let Some(graph) = &mut model.graph else { return Err(Error::input("the model has no graph")) };
     let mut taken = BTreeSet::new();
     collect_names(graph, &mut taken);
-    let wanted: Vec<String> = names.iter().map(|task| format!("loss/{}", task.task)).collect();
-    taken.extend(wanted.iter().cloned());
+    let mut free = |mut name: String| {
+        while !taken.insert(name.clone()) {
+            name.push('_');
+        }
+        name
+    };
+    let wanted: Vec<String> = names.iter().map(|task| free(format!("loss/{}", task.task))).collect();
     let mut emitter = Emitter::new(opset, taken);
     let mut losses = Vec::new();
     let mut last: Vec<NodeProto> = Vec::new();

@@ -113,7 +113,8 @@ fn open(name: &str, fact: &Fact) -> ValueInfoProto {
     info
 }
 
-fn constants(graph: &GraphProto) -> BTreeMap<&str, &TensorProto> {
+/// What initializers and `Constant` nodes hold.
+pub(super) fn constants(graph: &GraphProto) -> BTreeMap<&str, &TensorProto> {
     let stored = graph.initializer.iter().map(|t| (t.name(), t));
     stored.chain(constants_of(&graph.node)).collect()
 }

@@ -213,6 +213,15 @@ fn every_gradient_is_what_differences_say() {
     assert_eq!(checked, 4 * LOSSES.len() - 2 * 3 - 1);
 }
 
+/// sigmoid(0) - label, mean of both: a logit of 0 is no kink.
+#[test]
+fn a_logit_of_zero_has_the_gradient_of_its_probability() {
+    let x = floats(&[1, 2], &[0., 0.]);
+    let labels = Some(floats(&[1, 2], &[1., 0.25]));
+    let case = Case::new("in x [n,2]\ny = Identity(x)\nout y", &x, labels, "binary-cross-entropy").unwrap();
+    near(&case.gradients(&x).0, &[-0.25, 0.125]);
+}
+
 #[test]
 fn what_does_not_fit_names_task_output_and_shapes() {
     let x = floats(&[2, 3], &[0.; 6]);
