@@ -11,6 +11,7 @@ use crate::graph::Graph;
 use crate::losses::{Chosen, Emitter, Feed, Head, LossRequest, Target, TaskOutputs, choose};
 use crate::proto::build::int;
 use crate::proto::onnx::{ModelProto, NodeProto};
+use crate::proto::opset;
 use crate::tasks::Tasks;
 use crate::{Error, Result};
 
@@ -167,8 +168,4 @@ fn check(facts: &Facts, losses: &[Option<String>], samples: usize) -> Result<()>
         }
     }
     Ok(())
-}
-
-fn opset(model: &ModelProto) -> i64 {
-    model.opset_import.iter().find(|o| matches!(o.domain(), "" | "ai.onnx")).map_or(1, |o| o.version())
 }

@@ -41,7 +41,7 @@ pub struct Backward {
 /// unknown or no floating-point numbers.
 pub fn backward(model: &ModelProto, facts: &Facts, outputs: &[String], wanted: &[String]) -> Result<Backward> {
     let mut upgraded = None;
-    let opset = model.opset_import.iter().find(|o| matches!(o.domain(), "" | "ai.onnx")).map_or(1, |o| o.version());
+    let opset = crate::proto::opset(model);
     if opset < upgrade::OLDEST {
         return Err(Error::input(format!("gradients need operator set {}, the model has {opset}", upgrade::OLDEST))
             .help("convert it with onnx.version_converter"));

@@ -23,14 +23,14 @@ pub(super) const OLDEST: i64 = 9;
 /// A node whose attributes are not understood, as text.
 pub(super) fn upgrade(model: &ModelProto, facts: &Facts, names: BTreeSet<String>) -> Result<ModelProto, String> {
     let mut model = model.clone();
-    let version = |domain: &str| matches!(domain, "" | "ai.onnx");
-    let before = model.opset_import.iter().find(|o| version(o.domain())).map_or(1, |o| o.version());
-    model.opset_import.iter_mut().filter(|o| version(o.domain())).for_each(|o| o.version = Some(TARGET));
+    let is_default = |domain: &str| matches!(domain, "" | "ai.onnx");
+    let before = crate::proto::opset(&model);
+    model.opset_import.iter_mut().filter(|o| is_default(o.domain())).for_each(|o| o.version = Some(TARGET));
     let Some(graph) = model.graph.as_mut() else { return Ok(model) };
     let scales = scales(graph);
     let mut nodes = Nodes::new("upgraded", names);
     for mut node in std::mem::take(&mut graph.node) {
-        if matches!(node.domain(), "" | "ai.onnx") {
+        if is_default(node.domain()) {
             change(&mut node, &mut nodes, facts, before, &scales)?;
         }
         nodes.list.push(node);
@@ -91,7 +91,9 @@ fn change(
             let scales = node.input.get(1).and_then(|name| scales.get(name)).map(Vec::as_slice).unwrap_or_default();
             let shrinks = scales.iter().any(|scale| *scale < 1.0);
             if shrinks && scales.iter().any(|scale| *scale > 1.0) {
-                return Err("a Resize of an operator set below 11 that makes one axis longer and one shorter".to_owned());
+                return Err(
+                    "a Resize of an operator set below 11 that makes one axis longer and one shorter".to_owned()
+                );
             }
             let region = nodes.constant(ElementType::Float, &[0], Vec::new());
             let place = node.input.len().min(1);

@@ -140,7 +140,8 @@ fn dependent(nodes: &[NodeProto], facts: &Facts, wanted: &[String]) -> BTreeSet<
         let reads = node.input.iter().any(|name| dependent.contains(name))
             || bodies(node).flat_map(taken).any(|name| dependent.contains(&name));
         if reads {
-            let stands_for_some = |name: &String| dependent.contains(name) && facts.get(name).is_some_and(|f| !f.is_float());
+            let stands_for_some =
+                |name: &String| dependent.contains(name) && facts.get(name).is_some_and(|f| !f.is_float());
             let is_quantised = node.op_type() == "QuantizeLinear" || node.input.iter().any(stands_for_some);
             let carries = |name: &&String| {
                 let is_place = |fact: &Fact| matches!(fact.element, ElementType::Int64 | ElementType::Bool);

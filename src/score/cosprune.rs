@@ -9,7 +9,7 @@
 //! cosine is 0. Groups that feed one task know no conflict, nor do those of which fewer than two gradients are known:
 //! theirs is `taylor-weight` with a mean of 1, as if the tasks neither agreed nor disagreed.
 
-use super::gradient::{by_sum};
+use super::gradient::by_sum;
 use super::{Criterion, ScoreInput};
 use crate::Result;
 use crate::aggregate::TaskScores;

@@ -134,7 +134,8 @@ pub(super) fn summed(group: &Group, known: &[bool], matrix: &[Vec<f64>], count: 
 /// The same for all tasks: what the sum of the losses says of a group.
 pub(super) fn by_sum(input: &ScoreInput, opinion: &GroupOpinion) -> Result<TaskScores> {
     let gradients = gradients(input)?;
-    let opinion = |(group, own): (&Group, &GroupGradients)| if is_open(group) { opinion(gradients, own, group) } else { None };
+    let opinion =
+        |(group, own): (&Group, &GroupGradients)| if is_open(group) { opinion(gradients, own, group) } else { None };
     let own: Vec<Option<Vec<f64>>> = input.groups.iter().zip(&gradients.groups).map(opinion).collect();
     let unit = unit(&own);
     let mut squares = Squares { input, found: None };

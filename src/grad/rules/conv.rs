@@ -47,7 +47,9 @@ impl Window {
                 let all: Vec<usize> = window
                     .spans()
                     .zip(extents)
-                    .map(|((span, stride), (i, o))| o.saturating_sub(1).saturating_mul(stride).saturating_add(span).saturating_sub(*i))
+                    .map(|((span, stride), (i, o))| {
+                        o.saturating_sub(1).saturating_mul(stride).saturating_add(span).saturating_sub(*i)
+                    })
                     .collect();
                 let lower = same == b"SAME_LOWER";
                 let halves = |all: &usize| {
@@ -85,7 +87,11 @@ impl Window {
 
     /// How far every kernel reaches, with its stride.
     pub(super) fn spans(&self) -> impl Iterator<Item = (usize, usize)> {
-        let reach = self.kernel.iter().zip(&self.dilations).map(|(k, d)| k.saturating_sub(1).saturating_mul(*d).saturating_add(1));
+        let reach = self
+            .kernel
+            .iter()
+            .zip(&self.dilations)
+            .map(|(k, d)| k.saturating_sub(1).saturating_mul(*d).saturating_add(1));
         reach.zip(self.strides.iter().copied())
     }
 

@@ -12,7 +12,8 @@ fn per_channel(context: &mut Context, list: &str, rank: usize) -> String {
 
 /// Some operators take a scale or statistics of a higher precision than that of the input.
 fn alike(context: &Context, values: &[&str]) -> Result<(), String> {
-    let elements: Vec<_> = values.iter().map(|value| Ok(context.fact(value)?.element)).collect::<Result<_, String>>()?;
+    let elements: Vec<_> =
+        values.iter().map(|value| Ok(context.fact(value)?.element)).collect::<Result<_, String>>()?;
     if elements.windows(2).all(|pair| pair.first() == pair.last()) {
         return Ok(());
     }
