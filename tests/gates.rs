@@ -230,6 +230,8 @@ fn samples_count_once_whatever_the_batch() {
         };
         for labelled in [true, false] {
             let single = of("n", 1, wish, labelled);
+            let weighted = single.groups.iter().filter_map(|own| own.weights.as_ref());
+            assert!(weighted.filter(|own| own.squares.iter().flatten().any(|square| *square > 0.0)).count() >= 2);
             for (batch, per) in [("n", 2), ("n", 5), ("3", 3)] {
                 let found = of(batch, per, wish, labelled);
                 assert_eq!(found.samples, single.samples);

@@ -175,6 +175,7 @@ pub(super) const MOVING: &[&str] = &[
     "Expand",
     "Flatten",
     "Identity",
+    "Pad",
     "Reshape",
     "Slice",
     "SpaceToDepth",
