@@ -47,7 +47,11 @@ pub const GRADIENTS: &[Row] = &[
     row("Clip", activation::clip, "the input; bounds get none"),
     row("Concat", rearrange::concat, "all"),
     row("Conv", conv::conv, "all ranks, groups, strides, dilations and pads"),
-    row("ConvTranspose", conv::transposed, "all but `output_shape` and `auto_pad`"),
+    row(
+        "ConvTranspose",
+        conv::transposed,
+        "all but `output_shape`, `auto_pad`, and `output_padding` that is no less than the stride",
+    ),
     row("Cos", curves::cosine, "all"),
     row("Cosh", curves::hyperbolic_cosine, "all"),
     row("CumSum", blocks::running_sum, "all"),
@@ -99,7 +103,7 @@ pub const GRADIENTS: &[Row] = &[
     row("Neg", activation::negate, "all"),
     row("PRelu", arithmetic::sloped, "all"),
     row("Pad", pad::pad, "all modes; the constant gets none, pads of the other modes are constant"),
-    row("Pow", arithmetic::power, "base and exponent of one type"),
+    row("Pow", arithmetic::power, "all; an exponent that needs a gradient has the type of the base"),
     row("QuantizeLinear", quantise::quantise, "straight through, as if nothing were rounded or cut off"),
     row("RMSNormalization", normalise::root_mean_square, "all"),
     row("RNN", recurrent::rnn, "unrolled for the measured length; without lengths per sample and clipping"),
@@ -116,7 +120,11 @@ pub const GRADIENTS: &[Row] = &[
     row("ReduceSumSquare", reduce::squares, "constant axes"),
     row("Relu", activation::relu, "all"),
     row("Reshape", rearrange::reshape, "all"),
-    row("Resize", resize::resize, "nearest, linear and cubic with constant scales; no crop boxes, no `antialias`"),
+    row(
+        "Resize",
+        resize::resize,
+        "nearest, linear and cubic with constant scales; no crop boxes, no `antialias`, no kept aspect ratio",
+    ),
     row("ScatterElements", scatter::scatter_elements, "without reduction, or by adding"),
     row("ScatterND", scatter::scatter_nd, "without reduction, or by adding"),
     row("Selu", activation::selu, "all"),
@@ -157,6 +165,25 @@ pub const GRADIENTS: &[Row] = &[
     microsoft("RotaryEmbedding", attention::rotary, "in halves, with positions for every sample"),
     microsoft("SkipLayerNormalization", fused::skip_layer, "outputs 0 and 3"),
     microsoft("SkipSimplifiedLayerNormalization", fused::skip_root_mean_square, "outputs 0 and 3"),
+];
+
+/// Operators that hand quantised numbers on as they are, or back; their rules do not look at the numbers.
+pub(super) const MOVING: &[&str] = &[
+    "Concat",
+    "DepthToSpace",
+    "DequantizeLinear",
+    "Expand",
+    "Flatten",
+    "Identity",
+    "Pad",
+    "Reshape",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
 ];
 
 /// The rule of an operator.

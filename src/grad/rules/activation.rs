@@ -37,7 +37,7 @@ pub(crate) fn negate(step: &Step, context: &mut Context) -> Gradients {
 }
 
 /// The gradient times the slope.
-fn times(step: &Step, context: &mut Context, slope: &str) -> Gradients {
+pub(super) fn times(step: &Step, context: &mut Context, slope: &str) -> Gradients {
     let gradient = context.op("Mul", &[step.gradient()?, slope]);
     step.first(gradient)
 }
