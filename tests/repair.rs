@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use onnx_mtprune::calibration::{Batch, Batches};
 use onnx_mtprune::engine::samples::random_feeds;
-use onnx_mtprune::engine::{ElementType, Feeds, InputFact, Tract, run_once};
+use onnx_mtprune::engine::{ElementType, Engine, Feeds, InputFact, Session, Tract, Value, run_once};
 use onnx_mtprune::kept::Kept;
 use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
@@ -305,6 +305,92 @@ fn every_kind_of_contraction_is_restored_exactly() {
         assert!(before > 0.02 && after < 2e-5, "{model}: {before} {after}");
         assert_eq!((repaired.refitted, repaired.left.len()), (*refitted, 0), "{model}: {:?}", repaired.left);
     }
+}
+
+/// What is added to a contraction may broadcast, as an embedding of time or a pooled context does.
+#[test]
+fn sums_that_broadcast_are_aimed_at() {
+    let model = "in x [4,3,8,8]
+        a = Conv(x, w0[8,3,3,3], b0[8])
+        b = Relu(a)
+        s = GlobalAveragePool(b)
+        g = Conv(s, w1[5,8,1,1], b1[5])
+        c = Conv(b, w2[5,8,3,3], b2[5])
+        y = Add(c, g)
+        out y";
+    let case = Case::new(model, &[4, 3, 8, 8], |m| depend(m, &["w0", "b0"], 0.5));
+    let before = case.error(&case.pruned);
+    let repaired = case.repair(1e-9);
+    let after = case.error(&repaired.model);
+    assert!(before > 0.02 && after < 2e-5, "{before} {after}");
+    assert_eq!((repaired.refitted, repaired.left.len()), (2, 0), "{:?}", repaired.left);
+}
+
+/// A matrix product may add a number to every row, which is no bias of its outputs even where there are as many.
+#[test]
+fn a_number_for_every_row_is_no_bias() {
+    let model = "in x [5,6]
+        a = Gemm(x, w0[8,6], b0[8], transB=1)
+        b = Relu(a)
+        y = Gemm(b, w1[8,5], c[5,1])
+        out y";
+    let case = Case::new(model, &[5, 6], |m| depend(m, &["w0", "b0"], 0.5));
+    for method in [Method::Bias, Method::LeastSquares] {
+        let config = RepairConfig { method, lambda: 1e-9, ..RepairConfig::default() };
+        let repaired = repair(&case.original, case.pruned.clone(), &case.kept, &Tract, &case.batches, &config).unwrap();
+        assert!(repaired.left.iter().any(|left| left.why.contains("its bias")), "{:?}", repaired.left);
+        assert_eq!(floats(&repaired.model)["c"], floats(&case.original)["c"], "{method:?}");
+    }
+}
+
+/// An engine that counts how many of its sessions are open at a time.
+struct Counting(std::sync::Arc<std::sync::Mutex<(usize, usize)>>);
+
+struct Counted(Box<dyn Session>, std::sync::Arc<std::sync::Mutex<(usize, usize)>>);
+
+impl Engine for Counting {
+    fn name(&self) -> &'static str {
+        "counting"
+    }
+
+    fn open(&self, model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> Result<Box<dyn Session>> {
+        let session = Tract.open(model, inputs, wanted)?;
+        let mut count = self.0.lock().unwrap();
+        count.0 += 1;
+        count.1 = count.1.max(count.0);
+        Ok(Box::new(Counted(session, self.0.clone())))
+    }
+}
+
+impl Session for Counted {
+    fn run(&self, feeds: &[(String, Value)]) -> Result<Vec<Value>> {
+        self.0.run(feeds)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.1.lock().unwrap().0 -= 1;
+    }
+}
+
+/// Every session holds the weights, and there may be as many lengths as samples.
+#[test]
+fn samples_of_many_lengths_do_not_keep_as_many_sessions_open() {
+    let model = "in x [1,t,6]
+        a = MatMul(x, w0[6,8])
+        b = Relu(a)
+        y = MatMul(b, w1[8,5])
+        out y";
+    let mut case = Case::new(model, &[1, 4, 6], |_| ());
+    case.batches.0 = (1..40).flat_map(|length| Random::new(&[1, length, 6], 1).0).collect();
+    let count = std::sync::Arc::default();
+    let engine = Counting(std::sync::Arc::clone(&count));
+    let config = RepairConfig::default();
+    let repaired = repair(&case.original, case.pruned.clone(), &case.kept, &engine, &case.batches, &config).unwrap();
+    assert_eq!(repaired.refitted, 1);
+    let (open, most) = *count.lock().unwrap();
+    assert!(open == 0 && most <= 2 + rayon::current_num_threads(), "{open} {most}");
 }
 
 /// The skip loses something itself, which only the last contraction before the sum can make up for.

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use onnx_mtprune::engine::{Device, Engine, samples};
+use onnx_mtprune::calibration::source::{SourceOptions, read_samples};
+use onnx_mtprune::engine::{Device, Engine};
 use onnx_mtprune::plan_file::PlanFile;
 use onnx_mtprune::proto::{self, ModelFile};
 use onnx_mtprune::report::{Verification, drift_text, verification_text};
@@ -62,9 +63,10 @@ pub(super) fn options(
     approximated: BTreeSet<String>,
 ) -> Result<VerifyOptions> {
     let usual = VerifyOptions::default();
+    let read = |path| read_samples(path, &SourceOptions::new(std::env::temp_dir()));
     Ok(VerifyOptions {
         seed: arguments.seed,
-        samples: arguments.samples.as_ref().map(samples::load_npz).transpose()?,
+        samples: arguments.samples.as_ref().map(read).transpose()?,
         shapes: arguments.shapes.by_input(),
         tolerance: arguments.tolerance.unwrap_or(usual.tolerance),
         rounding: arguments.tolerance.is_none(),
