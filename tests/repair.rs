@@ -523,6 +523,13 @@ fn quantised_weights_are_repaired_as_numbers_and_quantised_again() {
     assert!(before > 0.3 && after < 0.05, "{before} {after}");
     assert!(repaired.changed.contains_key("v") && repaired.left.is_empty());
     assert!(repaired.changed.keys().all(|name| matches!(name.as_str(), "u" | "v" | "s" | "t")));
+    // Runtimes that add up integers take the scale of the bias to be that of the data times that of the weight.
+    let (old, new) = (floats(&case.pruned), floats(&repaired.model));
+    assert_ne!(old["s"], new["s"], "no scale has grown, so that this tells nothing");
+    for (i, (old_scale, new_scale)) in old["s"].iter().zip(&new["s"]).enumerate() {
+        let (weight, bias) = (new_scale / old_scale, new["t"][i] / old["t"][i]);
+        assert!((weight / bias - 1.0).abs() < 1e-6, "{i}: {weight} {bias}");
+    }
 }
 
 /// Axes, shapes and quantised weights are no data: a piece of the model that takes them as inputs would run in no engine,
