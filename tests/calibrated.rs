@@ -66,7 +66,9 @@ fn repaired_models_are_verified_later() {
     let initializers = || model.graph.as_ref().unwrap().initializer.iter();
     let named = initializers().position(|t| changed(t.name())).unwrap();
     let unnamed = initializers().position(|t| !changed(t.name()) && t.raw_data.is_some()).unwrap();
-    for (place, bytes, says) in [(named, [0, 0, 0x80, 0x7f], "NaN or infinity"), (unnamed, [1, 2, 3, 4], "has changed, and")] {
+    for (place, bytes, says) in
+        [(named, [0, 0, 0x80, 0x7f], "NaN or infinity"), (unnamed, [1, 2, 3, 4], "has changed, and")]
+    {
         let mut wrong = model.clone();
         let tensor = &mut wrong.graph.as_mut().unwrap().initializer[place];
         let mut raw = tensor.raw_data.clone().unwrap().to_vec();

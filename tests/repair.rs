@@ -292,7 +292,110 @@ const EXACT: &[(&str, &[usize], &[&str], usize)] = &[
         &["w0", "b0"],
         1,
     ),
+    // Two directions at once, with a bias for data and state.
+    (
+        "in x [4,3,10]
+         a = Conv(x, w0[8,3,3], b0[8])
+         b = Relu(a)
+         c = Transpose(b, perm=[2,0,1])
+         h, i = GRU(c, w[2,9,8], r[2,9,3], b1[2,18], hidden_size=3, direction=\"bidirectional\")
+         y = Reshape(h, {8,8,3})
+         out y",
+        &[4, 3, 10],
+        &["w0", "b0"],
+        1,
+    ),
+    // Groups, gaps and borders of every kind.
+    (
+        "in x [4,3,7,6]
+         a = Conv(x, w0[8,3,3,3], b0[8])
+         b = Relu(a)
+         y = ConvTranspose(b, w1[8,3,3,2], b1[6], group=2, strides=[2,3], dilations=[2,1], pads=[1,0,0,1])
+         out y",
+        &[4, 3, 7, 6],
+        &["w0", "b0"],
+        1,
+    ),
+    (
+        "in x [4,3,9,8]
+         a = Conv(x, w0[8,3,3,3], b0[8])
+         b = Relu(a)
+         y = Conv(b, w1[6,8,4,3], b1[6], auto_pad=\"SAME_LOWER\", strides=[2,3])
+         out y",
+        &[4, 3, 9, 8],
+        &["w0", "b0"],
+        1,
+    ),
+    (
+        "in x [2,3,6,5,4]
+         a = Conv(x, w0[8,3,2,2,2], b0[8])
+         b = Relu(a)
+         y = Conv(b, w1[5,8,2,3,2], pads=[0,1,1,1,0,0], dilations=[2,1,1])
+         out y",
+        &[2, 3, 6, 5, 4],
+        &["w0", "b0"],
+        1,
+    ),
+    // A bias that two nodes share: each gets its own.
+    (
+        "in x [4,3,8,8]
+         a = Conv(x, w0[8,3,3,3], b0[8])
+         b = Relu(a)
+         u = Conv(b, w1[5,8,3,3], b1[5])
+         v = Conv(b, w2[5,8,3,3], b1)
+         y = Mul(u, v)
+         out y",
+        &[4, 3, 8, 8],
+        &["w0", "b0"],
+        2,
+    ),
 ];
+
+/// What is removed is 100,000 times what it depends on, and half precision ends at 65,504.
+#[test]
+fn numbers_beyond_the_range_of_their_type_are_not_written() {
+    let model = "in x [16,6]
+        h = Cast(x, to=10)
+        a = MatMul(h, w0[6,8])
+        b = Relu(a)
+        c = MatMul(b, w1[8,5])
+        y = Cast(c, to=1)
+        out y";
+    let case = Case::new(model, &[16, 6], |model| {
+        for tensor in &mut model.graph.as_mut().unwrap().initializer {
+            let mut values = onnx_mtprune::proto::tensor::to_f32(tensor).unwrap();
+            if tensor.name() == "w0" {
+                for pair in values.chunks_exact_mut(2) {
+                    (pair[0], pair[1]) = (pair[0] * 1e-3, pair[0] * 100.0);
+                }
+            }
+            let raw: Vec<u8> = values.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
+            tensor.data_type = Some(ElementType::Float16 as i32);
+            tensor.raw_data = Some(raw.into());
+        }
+    });
+    let repaired = case.repair(1e-9);
+    assert!(repaired.left.iter().any(|left| left.why.contains("beyond the range")), "{:?}", repaired.left);
+    assert!(floats(&repaired.model).values().flatten().all(|x| x.is_finite()));
+    assert_eq!(repaired.model, case.pruned);
+}
+
+/// One weight for two layers can be fitted to neither.
+#[test]
+fn shared_weights_stay_and_are_named() {
+    let model = "in x [4,3,8,8]
+        a = Conv(x, w0[8,3,3,3], b0[8])
+        b = Relu(a)
+        u = Conv(b, w1[5,8,3,3], b1[5])
+        s = MaxPool(b, kernel_shape=[2,2])
+        v = Conv(s, w1, b2[5])
+        out u, v";
+    let case = Case::new(model, &[4, 3, 8, 8], |_| ());
+    let repaired = case.repair(1e-2);
+    assert_eq!((repaired.refitted, repaired.left.len()), (0, 2), "{:?}", repaired.left);
+    assert!(repaired.left.iter().all(|left| left.why.contains("`w1` is shared")), "{:?}", repaired.left);
+    assert_eq!(repaired.model, case.pruned);
+}
 
 #[test]
 fn every_kind_of_contraction_is_restored_exactly() {

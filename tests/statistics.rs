@@ -242,6 +242,17 @@ fn batches_add_up_whatever_the_order() {
     assert_eq!(resumed, whole);
 }
 
+/// Files need not hold their nodes in the order of the data.
+#[test]
+fn the_order_of_nodes_does_not_matter() {
+    let model = "in x [2,3,6,6]\na = Conv(x, w0[8,3,3,3], b0[8])\nr = Relu(a)\ny = Conv(r, w1[5,8,1,1])\nout y";
+    let model = text::parse(model).unwrap();
+    let mut turned = model.clone();
+    turned.graph.as_mut().unwrap().node.reverse();
+    let batches = random(&model, 2);
+    assert_eq!(gather(&turned, &batches, Shard::ALL, true).1, gather(&model, &batches, Shard::ALL, true).1);
+}
+
 /// A statistics file as it was before it named its engines.
 fn without_engines(bytes: &[u8]) -> Vec<u8> {
     let (length, rest) = bytes.split_at(8);

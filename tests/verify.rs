@@ -541,7 +541,10 @@ fn real_models_equal_themselves_when_nothing_is_pruned() {
         println!("{} ({:.1?}): random {:?}", path.display(), started.elapsed(), random.outcome);
         let stem = path.file_stem().unwrap().to_str().unwrap().replace("model", "inputs");
         let data = [format!("{stem}.npz"), "inputs.npz".into()].map(|n| path.with_file_name(n));
-        let samples: Option<Samples> = data.iter().find(|p| p.exists()).map(|p| read_samples(p, &SourceOptions::new(std::env::temp_dir())).unwrap());
+        let samples: Option<Samples> = data
+            .iter()
+            .find(|p| p.exists())
+            .map(|p| read_samples(p, &SourceOptions::new(std::env::temp_dir())).unwrap());
         let options = VerifyOptions { samples, ..Default::default() };
         let real = verify(&model, &model, &Kept::default(), &Tract, &options);
         match &real {

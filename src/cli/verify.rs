@@ -56,8 +56,8 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<()> {
             Some(samples) => samples.feeds(&original.model, 0)?,
             None => random_feeds(&verdict.inputs, options.seed)?,
         };
-        let outcome = console
-            .stage("verify repair", || Ok(verify_repair(cut, &pruned.model, &declared, engine, &feeds)))?;
+        let outcome =
+            console.stage("verify repair", || Ok(verify_repair(cut, &pruned.model, &declared, engine, &feeds)))?;
         if let Some(error) = failure(&outcome) {
             let help = "do not use this model; give the --input-shape that it was pruned with, if there was one";
             return Err(error.file(&arguments.pruned).help(help));
@@ -128,7 +128,11 @@ pub(super) fn judged(
         let second = verify(&found.runtime)?;
         if counts(&second.outcome, &verdict.outcome) {
             let note = match &verdict.outcome {
-                Outcome::Failed { reason, .. } => Some(format!("{} finds a difference that {} does not: {reason}", engine.name(), found.runtime.name())),
+                Outcome::Failed { reason, .. } => Some(format!(
+                    "{} finds a difference that {} does not: {reason}",
+                    engine.name(),
+                    found.runtime.name()
+                )),
                 _ => None,
             };
             return Ok(Judged { verdict: second, engine: Box::new(found.runtime), note });

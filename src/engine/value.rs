@@ -143,10 +143,8 @@ impl Value {
                     .into()
             };
         }
-        let is_integer = !matches!(
-            element,
-            ElementType::Float | ElementType::Double | ElementType::Float16 | ElementType::Bool
-        );
+        let is_integer =
+            !matches!(element, ElementType::Float | ElementType::Double | ElementType::Float16 | ElementType::Bool);
         // Double precision does not hold all of 64 bits.
         let numbers = if is_integer { Vec::new() } else { self.to_f64() };
         Ok(match element {

@@ -274,7 +274,12 @@ fn addends(linear: &Linear, value: &crate::engine::Value, target: &Target) -> Re
         }
         value.data.get(at).copied().map_or(0.0, f64::from)
     };
-    Ok(target.rows.iter().flat_map(|row| (0..view.channels).map(move |channel| (*row, channel))).map(|(row, channel)| number(row, channel)).collect())
+    Ok(target
+        .rows
+        .iter()
+        .flat_map(|row| (0..view.channels).map(move |channel| (*row, channel)))
+        .map(|(row, channel)| number(row, channel))
+        .collect())
 }
 
 /// How far apart neighbours along each axis of `to` lie in a value of the shape `from`; `None` if it does not broadcast.

@@ -85,7 +85,8 @@ mod tests {
             read_samples(&path, &SourceOptions::new(folder.path()))
         };
         let halves = npy("'<f2'", false, &[2], &[0, 0x3c, 0, 0xc0]);
-        let samples = read(&[("x", halves), ("names", npy("'<U1'", false, &[2], &[65, 0, 0, 0, 66, 0, 0, 0]))]).unwrap();
+        let samples =
+            read(&[("x", halves), ("names", npy("'<U1'", false, &[2], &[65, 0, 0, 0, 66, 0, 0, 0]))]).unwrap();
         assert_eq!((samples.len(), samples.arrays()["x"].to_f64()), (2, vec![1.0, -2.0]));
         // A header that claims 16 PiB: nothing may be allocated for it.
         let error = read(&[("x", npy("'<f4'", false, &[1 << 52], &[0; 16]))]).unwrap_err().to_string();
@@ -93,6 +94,8 @@ mod tests {
         let number = |n: usize| npy("'|u1'", false, &[n], &vec![0; n]);
         let error = read(&[("x", number(2)), ("y", number(3))]).unwrap_err().to_string();
         assert!(error.contains("3 samples, but `x` has 2"), "{error}");
-        assert!(read_samples("absent.npz", &SourceOptions::new("")).unwrap_err().to_string().starts_with("absent.npz: "));
+        assert!(
+            read_samples("absent.npz", &SourceOptions::new("")).unwrap_err().to_string().starts_with("absent.npz: ")
+        );
     }
 }
