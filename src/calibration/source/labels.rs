@@ -10,6 +10,9 @@ use super::{SourceOptions, format_of, unknown};
 use crate::engine::{Samples, Value};
 use crate::{Error, Result};
 
+/// The most bytes that come out of decompression: they are held in memory, and a small file can become any number.
+const MOST_DECOMPRESSED: u64 = 2 << 30;
+
 /// The arrays of a file of labels by name; the first axis counts samples. Arrays of text are left out, because no
 /// metric can use them.
 ///
@@ -36,7 +39,8 @@ pub fn read_samples(path: impl AsRef<Path>, options: &SourceOptions) -> Result<S
 
 fn arrays(path: &Path, options: &SourceOptions) -> Result<BTreeMap<String, Value>> {
     let format = format_of(path).ok_or_else(|| unknown(path))?;
-    let files = Arc::new(Files::new(options));
+    let most_temporary_bytes = options.most_temporary_bytes.min(MOST_DECOMPRESSED);
+    let files = Arc::new(Files::new(&SourceOptions { most_temporary_bytes, ..options.clone() }));
     let mut arrays = BTreeMap::new();
     for name in (format.names)(path)? {
         let array = (format.array)(path, &name, &files)?;
