@@ -229,13 +229,16 @@ impl<'m> Analysis<'m> {
         Taps::of(&self.graph, &self.coupling, &self.groups)
     }
 
-    /// Which channels stay, from scores.
+    /// Which channels stay, from scores; with [`Scope::Global`] those of all groups are compared as they are.
     ///
     /// # Errors
     /// Numbers that make no sense.
     pub fn allocate(&self, scores: &[Vec<f64>], config: &PruneConfig) -> Result<Plan> {
-        let config = self.allocation(config)?;
-        let plan = allocate::uniform(&self.graph, &self.coupling, &self.groups, scores, &config)?;
+        let allocate = match config.aggregation.scope {
+            Scope::Group => allocate::uniform,
+            Scope::Global => allocate::global,
+        };
+        let plan = allocate(&self.graph, &self.coupling, &self.groups, scores, &self.allocation(config)?)?;
         Ok(self.settled(plan))
     }
 
@@ -251,14 +254,7 @@ impl<'m> Analysis<'m> {
     ) -> Result<Plan> {
         let rooms = self.rooms(config)?;
         let combined = aggregate::combine(scores, &rooms, neighbours, &config.aggregation, config.seed)?;
-        match config.aggregation.scope {
-            Scope::Group => self.allocate(&combined, config),
-            Scope::Global => {
-                let config = self.allocation(config)?;
-                let plan = allocate::global(&self.graph, &self.coupling, &self.groups, &combined, &config)?;
-                Ok(self.settled(plan))
-            }
-        }
+        self.allocate(&combined, config)
     }
 
     /// How many channels of every group the ratio leaves.

@@ -70,6 +70,16 @@ fn the_global_scope_removes_as_many_channels_in_all() {
     assert!(kept(&folder, "floor.json").values().all(|kept| kept.len() >= 4));
     folder.succeed(&[&["model.onnx", "same.onnx", "--ratio", "0"], &chosen[..4]].concat());
     assert_eq!(folder.read("same.onnx"), folder.read("model.onnx"));
+    // A criterion alone, and one of another aggregation.
+    for (at, words) in
+        [&["--scope", "global"][..], &["--scope", "global", "--task-aggregation", "max"]].iter().enumerate()
+    {
+        let plan = format!("criterion{at}.json");
+        let own = ["model.onnx", "criterion.onnx", "--ratio", "0.5", "--criterion", "lamp", "--plan-out", &plan];
+        folder.succeed(&[&own[..], words].concat());
+        assert_eq!(total(&kept(&folder, &plan)), 15);
+        assert_ne!(kept(&folder, &plan), plain);
+    }
 }
 
 /// Scores of two tasks that disagree about the trunk: `a` needs its first channels, `b` its last.
@@ -130,9 +140,8 @@ fn aggregations_and_weights_that_make_no_sense() {
     says(&["--task-weight", "a=0", "--task-weight", "b=0"], &["no task weighs anything"]);
     says(&["--task-aggregation", "loudest"], &["loudest"]);
     says(&["--task-aggregation", "weighted"], &["needs weights", "--task-weight"]);
-    says(&["--task-aggregation", "mean", "--scope", "global"], &["`mean` knows no scope"]);
+    says(&["--task-aggregation", "vote", "--scope", "global"], &["`vote` only ranks channels within their group"]);
     says(&["--task-aggregation", "mean", "--draw", "softmax"], &["`mean` draws nothing"]);
-    says(&["--scope", "global"], &["required arguments were not provided"]);
 }
 
 /// Two stored masks of the model: `low` keeps what l2 keeps, `other` what chance keeps.

@@ -6,7 +6,7 @@
 
 Run by hand or by `make criteria-table` (needs numpy and onnxruntime). The models are trained multi-task networks of onnx-models. The ratio that
 leaves a wanted share of the multiplications is found by bisection; it is the same for all criteria, because every group loses the same
-fraction, except where an aggregation chooses between groups: then it is found anew. Criteria that look at gradients are run once per
+fraction, except with `--scope global` in --extra, where groups compete: then it is found anew. Criteria that look at gradients are run once per
 aggregation, the others once. Calibration samples go to the program without labels unless --labels is given. `lost` is what
 repair_table.py calls it: the mean over tasks, in points.
 """
@@ -22,8 +22,6 @@ import numpy as np
 from repair_table import ROOT, load, lost, metrics, outputs
 
 GRADIENT = "taylor taylor-weight fisher obd cosprune snip gradient-activation".split()
-# Aggregations that choose between groups, so that the multiplications depend on the scores.
-GLOBAL = ["unanimous"]
 
 
 def options():
@@ -108,7 +106,7 @@ def main():
                     for repair in chosen.repairs:
                         command = [*base, *given, "--repair", repair, *spelled(criterion, aggregation), *chosen.extra.split()]
                         try:
-                            if aggregation in GLOBAL and repair == chosen.repairs[0]:
+                            if "global" in chosen.extra and repair == chosen.repairs[0]:
                                 own, _ = ratio_for(share, command, scratch)
                             run([*command, "--ratio", own, "--no-verify", "--report", scratch / "report.json"])
                         except RuntimeError as error:

@@ -97,7 +97,8 @@ fn criteria_are_listed() {
         "# Criteria\n\n\
          Generated from the table `CRITERIA` in [src/score/mod.rs](../src/score/mod.rs) by `make update`; do not edit.\n\n\
          Chosen with `--criterion NAME`. Every criterion gives one number per channel of every group; within a group the\n\
-         channels with the lowest numbers go.\n\n\
+         channels with the lowest numbers go. With `--scope global` the numbers of all groups are compared as they are, which\n\
+         makes sense for `lamp` and for criteria on gradients: groups then shrink unequally (`--min-channels`, `--max-ratio`).\n\n\
          | name | what it is |\n|---|---|\n",
     );
     for row in CRITERIA.iter().filter(|row| row.gradients.is_none()) {

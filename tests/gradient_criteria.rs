@@ -237,17 +237,18 @@ fn trained(name: &str) -> [String; 3] {
     ["model.onnx", "calibration.npz", "calibration_labels.npz"].map(|file| format!("{folder}/{file}"))
 }
 
-/// Prunes a trained network to half; gives the report and what was printed.
+/// Prunes a trained network, to half where nothing else is said; gives the report and what was printed.
 fn pruned(name: &str, more: &[&str]) -> (serde_json::Value, String) {
     let [model, samples, labels] = trained(name);
     let folder = Folder::new();
     let scale = "image=0.00392156862745098";
-    let words = [&model, "small.onnx", "--ratio", "0.5", "--engine", "tract", "--report", "report.json"];
+    let ratio: &[&str] = if more.contains(&"--ratio") { &[] } else { &["--ratio", "0.5"] };
+    let words = [&model, "small.onnx", "--engine", "tract", "--report", "report.json"];
     let own = ["--calibration", &samples, "--input-scale", scale, "--max-samples", "40", "--require-verify"];
     let labels = ["--labels", labels.as_str()];
     let labels: &[&str] = if more.contains(&"unlabelled") { &[] } else { &labels };
     let more: Vec<&str> = more.iter().copied().filter(|word| *word != "unlabelled").collect();
-    let page = folder.succeed(&[&words[..], &own, labels, &more].concat());
+    let page = folder.succeed(&[&words[..], ratio, &own, labels, &more].concat());
     (serde_json::from_slice(&folder.bytes("report.json")).unwrap(), page)
 }
 
@@ -290,6 +291,26 @@ fn dense_tasks_have_losses_of_their_own() {
     let conflict = report["agreement"]["groups"].as_array().unwrap().iter().find(|row| !row["conflict"][0].is_null());
     let cosine = conflict.unwrap()["conflict"][0]["cosine"].as_f64().unwrap();
     assert!((-1.0..=1.0).contains(&cosine), "{cosine}");
+}
+
+/// The published networks lose most in the last shared layers, and in the first one: where every channel of the trunk
+/// competes with every other, what the last shared group loses is more than what those between lose on average.
+#[test]
+fn papers_2_9_test_6_conflict_concentrates_in_the_last_shared_group() {
+    let compete = ["--criterion", "cosprune", "--scope", "global", "--ratio", "0", "--trunk-ratio", "0.3"];
+    for name in ["mmnist_resnet", "digit_scenes"] {
+        let (report, _) = pruned(name, &[&compete[..], &["--round-to", "1", "--repair", "none"]].concat());
+        let agreement = &report["agreement"];
+        let tasks = agreement["tasks"].as_array().unwrap().len();
+        let shared = agreement["groups"].as_array().unwrap().iter();
+        let shared = shared.filter(|group| group["importance"].as_object().unwrap().len() == tasks);
+        let lost =
+            |group: &serde_json::Value| 1.0 - group["kept"].as_f64().unwrap() / group["extent"].as_f64().unwrap();
+        let lost: Vec<f64> = shared.map(lost).collect();
+        let [_, between @ .., last] = &lost[..] else { panic!("{name}: {lost:?}") };
+        let mean = between.iter().sum::<f64>() / between.len() as f64;
+        assert!(*last > mean + 0.05, "{name}: {lost:?}");
+    }
 }
 
 #[test]

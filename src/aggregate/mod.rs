@@ -40,7 +40,7 @@ pub struct AggregateConfig {
     pub name: Option<String>,
     /// Weights of tasks by name; the others weigh 1.
     pub weights: Vec<(String, f64)>,
-    /// Where `unanimous` lets channels compete.
+    /// Where channels compete.
     pub scope: Scope,
     /// How `vote` turns votes into a choice.
     pub draw: Draw,

@@ -100,8 +100,8 @@ impl AggregationRow {
         if self.name == "weighted" && config.weights.is_empty() {
             return refuse("needs weights", "give --task-weight NAME=W, or take mean");
         }
-        if config.scope == Scope::Global && self.name != "unanimous" {
-            return refuse("knows no scope", "leave out --scope global, or take unanimous");
+        if config.scope == Scope::Global && self.takes_masks() {
+            return refuse("only ranks channels within their group", "leave out --scope global, or take another one");
         }
         if config.draw == Draw::Softmax && self.name != "vote" {
             return refuse("draws nothing", "leave out --draw, or take vote");

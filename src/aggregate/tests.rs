@@ -361,7 +361,7 @@ fn weights_and_options_that_make_no_sense_are_refused() {
     let named = |name: &str| AggregateConfig { name: Some(name.to_owned()), ..AggregateConfig::default() };
     refused(named("loudest"), "choose one of mean, sum");
     refused(named("weighted"), "needs weights");
-    refused(AggregateConfig { scope: Scope::Global, ..named("mean") }, "knows no scope");
+    refused(AggregateConfig { scope: Scope::Global, ..named("vote") }, "only ranks channels within their group");
     refused(AggregateConfig { draw: Draw::Softmax, ..named("max") }, "draws nothing");
     assert_eq!(aggregation("disparse").unwrap().name, "unanimous");
 }

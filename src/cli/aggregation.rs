@@ -18,9 +18,9 @@ pub(crate) struct AggregationArguments {
     /// How much a task counts beside the others, which count 1; may be repeated
     #[arg(long, value_name = "TASK=W", value_parser = values::task_weight, conflicts_with = "plan", help_heading = "Tasks")]
     pub(crate) task_weight: Vec<(String, f64)>,
-    /// Where channels compete, with `unanimous`: within their group, so that every group loses the ratio, or within the
-    /// model, which loses the ratio in all [default: group]
-    #[arg(long, value_name = "WHERE", value_parser = values::scopes(), requires = "task_aggregation", help_heading = "Tasks")]
+    /// Where channels compete: within their group, so that every group loses the ratio, or within the model, which loses
+    /// the ratio in all and where most can be spared; scores of groups are then compared as they are [default: group]
+    #[arg(long, value_name = "WHERE", value_parser = values::scopes(), conflicts_with = "plan", help_heading = "Tasks")]
     pub(crate) scope: Option<Scope>,
     /// How votes decide, with `vote`: most votes first, or drawn by the softmax over votes [default: top]
     #[arg(long, value_name = "HOW", value_parser = values::draws(), requires = "task_aggregation", help_heading = "Tasks")]

@@ -3,6 +3,7 @@
 //! Invariants: declared shapes of inner values are not believed (pruned files may carry stale ones, and exporters'
 //! symbols contradict concrete inputs); every input has a concrete shape; a panic inside the runtime becomes an error.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,9 +17,9 @@ use tract_onnx::tract_hir::infer::{InferenceFact, InferenceModelExt};
 use tract_onnx::tract_hir::internal::{bail, format_err};
 
 use super::{Description, Device, ElementType, Engine, InputFact, Session, Value};
-use crate::proto::onnx::attribute_proto::AttributeType;
+use crate::proto::build::float;
 use crate::proto::onnx::tensor_proto::DataLocation;
-use crate::proto::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
+use crate::proto::onnx::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto};
 use crate::{Error, Result};
 
 /// The built-in engine.
@@ -183,8 +184,19 @@ const SKIP_EPSILON: f32 = 1e-12;
 fn say_epsilon(node: &mut NodeProto) {
     let is_skip = matches!(node.op_type(), "SkipLayerNormalization" | "SkipSimplifiedLayerNormalization");
     if is_skip && !node.attribute.iter().any(|a| a.name() == "epsilon") {
-        let (name, kind) = (Some("epsilon".to_owned()), Some(AttributeType::Float as i32));
-        node.attribute.push(AttributeProto { name, r#type: kind, f: Some(SKIP_EPSILON), ..AttributeProto::default() });
+        node.attribute.push(float("epsilon", SKIP_EPSILON));
+    }
+}
+
+/// Drops names of nodes that say nothing of their own: tract calls nodes, inputs and constants by name and refuses a model
+/// in which two are called alike, while the specification leaves the names of nodes open.
+fn drop_repeated_names(graph: &mut GraphProto) {
+    let values = graph.input.iter().map(ValueInfoProto::name).chain(graph.initializer.iter().map(TensorProto::name));
+    let mut taken: BTreeSet<String> = values.map(str::to_owned).collect();
+    for node in &mut graph.node {
+        if node.name.as_ref().is_some_and(|name| !name.is_empty() && !taken.insert(name.clone())) {
+            node.name = None;
+        }
     }
 }
 
@@ -213,6 +225,7 @@ impl Weights {
     fn take_graph(&mut self, graph: &mut GraphProto) {
         graph.initializer.iter_mut().for_each(|tensor| self.take(tensor));
         graph.node.iter_mut().for_each(say_epsilon);
+        drop_repeated_names(graph);
         for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
             attribute.t.iter_mut().chain(&mut attribute.tensors).for_each(|tensor| self.take(tensor));
             attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|graph| self.take_graph(graph));
@@ -321,7 +334,7 @@ fn guarded<T>(doing: &str, f: impl FnOnce() -> TractResult<T>) -> Result<T> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::super::{run_once, value::from_vec};
     use super::*;
     use crate::text;
@@ -362,5 +375,20 @@ mod tests {
         let feeds = [("x".to_owned(), Value::from(from_vec(&[1, 2], vec![1e-4f32; 2]).unwrap()))];
         let value = run_once(&Tract, &model, &feeds, &["y".to_owned()]).unwrap();
         assert!(value[0].to_f64().iter().all(|v| (v - 1e-4).abs() < 1e-8), "{value:?}");
+    }
+
+    #[test]
+    fn names_of_nodes_may_be_anything() {
+        let model = text::parse("in x [1,2]\nout y\na = Relu(x)\nb = Neg(a)\ny = Mul(b, w[2])").unwrap();
+        let feeds = [("x".to_owned(), Value::from(from_vec(&[1, 2], vec![1.0f32; 2]).unwrap()))];
+        let expected = run_once(&Tract, &model, &feeds, &["y".to_owned()]).unwrap()[0].to_f64();
+        for names in [["n", "n", "n"], ["x", "w", "y"], ["y", "n", "n"], ["b", "", "b"], ["a", "a", "a"]] {
+            let mut named = model.clone();
+            for (node, name) in named.graph.as_mut().unwrap().node.iter_mut().zip(names) {
+                node.name = Some(name.to_owned());
+            }
+            let found = run_once(&Tract, &named, &feeds, &["y".to_owned()]);
+            assert_eq!(found.unwrap_or_else(|error| panic!("{names:?}: {error}"))[0].to_f64(), expected);
+        }
     }
 }

@@ -19,6 +19,11 @@ pub(crate) fn ints(name: &str, values: &[usize]) -> AttributeProto {
     AttributeProto { ints: signed(values), ..attribute(name, AttributeType::Ints) }
 }
 
+/// An attribute that holds one number.
+pub(crate) fn float(name: &str, value: f32) -> AttributeProto {
+    AttributeProto { f: Some(value), ..attribute(name, AttributeType::Float) }
+}
+
 /// An attribute that holds a text.
 pub(crate) fn text(name: &str, value: &str) -> AttributeProto {
     AttributeProto { s: Some(value.as_bytes().to_vec()), ..attribute(name, AttributeType::String) }

@@ -95,16 +95,14 @@ impl Added<'_> {
         let node = graph.node(id);
         match edit {
             Edit::Int(name, value) => {
-                *attribute(proto, name, AttributeType::Int) =
-                    AttributeProto { i: Some(*value), ..build::attribute(name, AttributeType::Int) };
+                *attribute(proto, name, AttributeType::Int) = build::int(name, *value);
             }
             Edit::Ints(name, values) => {
                 *attribute(proto, name, AttributeType::Ints) =
                     AttributeProto { ints: values.clone(), ..build::attribute(name, AttributeType::Ints) };
             }
             Edit::Float(name, value) => {
-                *attribute(proto, name, AttributeType::Float) =
-                    AttributeProto { f: Some(*value), ..build::attribute(name, AttributeType::Float) };
+                *attribute(proto, name, AttributeType::Float) = build::float(name, *value);
             }
             Edit::Constant(slot, values) => {
                 let dims = vec![i64::try_from(values.len()).unwrap_or(i64::MAX)];

@@ -3,9 +3,7 @@
 use super::super::Gradients;
 use super::super::context::Context;
 use super::super::step::Step;
-use crate::proto::build::{attribute, int};
-use crate::proto::onnx::AttributeProto;
-use crate::proto::onnx::attribute_proto::AttributeType;
+use crate::proto::build::{float, int};
 
 /// y = a b: a gets g bᵀ, b gets aᵀ g, summed over the batch axes that were broadcast. A vector is a matrix of one row or
 /// column.
@@ -121,8 +119,8 @@ pub(crate) fn gemm(step: &Step, context: &mut Context) -> Gradients {
     let (turn_a, turn_b) = (step.int("transA", 0), step.int("transB", 0));
     let alpha = step.float("alpha", 1.0) as f32;
     let product = |context: &mut Context, left: &str, right: &str, turn_left: i64, turn_right: i64| {
-        let factor = AttributeProto { f: Some(alpha), ..attribute("alpha", AttributeType::Float) };
-        context.node("Gemm", &[left, right], vec![factor, int("transA", turn_left), int("transB", turn_right)])
+        let attributes = vec![float("alpha", alpha), int("transA", turn_left), int("transB", turn_right)];
+        context.node("Gemm", &[left, right], attributes)
     };
     let first = step.needs(0).then(|| match turn_a {
         0 => product(context, g, b, 0, 1 - turn_b),
