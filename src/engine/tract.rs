@@ -172,7 +172,7 @@ fn ignored(node: &NodeProto) -> Option<(&str, &str)> {
         }),
         "clip" => a.f() != 0.0,
         "channels_last" | "input_forget" => a.i() != 0,
-        "output_shape" => node.op_type() == "ConvTranspose" && !a.ints.is_empty(),
+        "output_shape" => !a.ints.is_empty(),
         _ => false,
     })?;
     Some((if node.name().is_empty() { node.output.first()? } else { node.name() }, attribute.name()))
