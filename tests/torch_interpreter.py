@@ -114,10 +114,9 @@ def slice_(a, x, starts=None, ends=None, axes=None, steps=None):
     axes = ints(axes) if axes is not None else a.get("axes", range(len(starts)))
     steps = ints(steps) if steps is not None else [1] * len(starts)
     for start, end, axis, by in zip(starts, ends, axes, steps):
-        at = torch.arange(x.shape[axis])[slice(start, end if end > -(2**40) else None, by)] if by > 0 else torch.arange(
-            x.shape[axis]
-        ).flip(0)[slice(None)]
-        x = x.index_select(axis, at)
+        n = x.shape[axis]
+        at = range(n)[slice(start, None if by < 0 and end < -n else end, by)]
+        x = x.index_select(axis, torch.tensor(at, dtype=torch.int64))
     return x
 
 

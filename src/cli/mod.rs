@@ -17,6 +17,7 @@ mod masks;
 mod neighbours;
 mod panics;
 mod prune;
+mod replay;
 mod runtime;
 mod tasks;
 mod values;

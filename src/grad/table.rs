@@ -56,7 +56,11 @@ pub const GRADIENTS: &[Row] = &[
     row("Compress", selection::compress, "all"),
     row("Concat", rearrange::concat, "all"),
     row("Conv", conv::conv, "all ranks, groups, strides, dilations and pads"),
-    row("ConvTranspose", transposed::conv_transpose, "all but outputs that are larger than their windows reach"),
+    row(
+        "ConvTranspose",
+        transposed::conv_transpose,
+        "all but outputs that are larger than their windows reach, and `output_padding` that is no less than the stride",
+    ),
     row("Cos", curves::cosine, "all"),
     row("Cosh", curves::hyperbolic_cosine, "all"),
     row("CumSum", blocks::running_sum, "all"),
@@ -110,7 +114,7 @@ pub const GRADIENTS: &[Row] = &[
     row("Neg", activation::negate, "all"),
     row("PRelu", arithmetic::sloped, "all"),
     row("Pad", pad::pad, "all modes; the constant gets none, pads of the other modes are constant"),
-    row("Pow", arithmetic::power, "base and exponent of one type"),
+    row("Pow", arithmetic::power, "all; an exponent that needs a gradient has the type of the base"),
     row("QuantizeLinear", quantise::quantise, "straight through, as if nothing were rounded or cut off"),
     row("RMSNormalization", normalise::root_mean_square, "all"),
     row("RNN", recurrent::rnn, "unrolled for the measured length; all but batches in front (`layout`)"),
@@ -127,7 +131,11 @@ pub const GRADIENTS: &[Row] = &[
     row("ReduceSumSquare", reduce::squares, "constant axes"),
     row("Relu", activation::relu, "all"),
     row("Reshape", rearrange::reshape, "all"),
-    row("Resize", resize::resize, "nearest, linear and cubic with constant scales; no crop boxes, no `antialias`"),
+    row(
+        "Resize",
+        resize::resize,
+        "nearest, linear and cubic with constant scales; no crop boxes, no `antialias`, no kept aspect ratio",
+    ),
     row("ReverseSequence", selection::reverse, "all"),
     row("RoiAlign", sampling::regions, "averages with a given `sampling_ratio`, from operator set 16; regions as well"),
     row("RotaryEmbedding", rotary::standard, "the input; tables get none"),
@@ -183,6 +191,25 @@ pub const GRADIENTS: &[Row] = &[
     microsoft("SkipSimplifiedLayerNormalization", fused::skip_root_mean_square, "outputs 0 and 3"),
     microsoft("TransposeMatMul", linear::fused_matmul, "all but transposed batches"),
     microsoft("Trilu", blocks::triangle, "from operator set 14"),
+];
+
+/// Operators that hand quantised numbers on as they are, or back; their rules do not look at the numbers.
+pub(super) const MOVING: &[&str] = &[
+    "Concat",
+    "DepthToSpace",
+    "DequantizeLinear",
+    "Expand",
+    "Flatten",
+    "Identity",
+    "Pad",
+    "Reshape",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
 ];
 
 /// The rule of an operator.

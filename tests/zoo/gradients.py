@@ -16,31 +16,16 @@ import sys
 import tempfile
 import time
 
-import numpy as np
 import onnx
 import onnxruntime
 
 LIMIT = 120
 
 
-def shape_of(dims, known):
-    return [d if isinstance(d, int) and d > 0 else known.get(d, 2 if i == 0 else 1) for i, d in enumerate(dims)]
-
-
-def zeros(kind, shape, random):
-    if "float16" in kind:
-        return random.random(shape).astype(np.float16)
-    if "float" in kind:
-        return random.random(shape).astype(np.float32)
-    if "double" in kind:
-        return random.random(shape)
-    return np.ones(shape, {"tensor(bool)": bool, "tensor(int32)": np.int32, "tensor(uint8)": np.uint8}.get(kind, np.int64))
-
-
-def command(binary, path, out, engine, extra=()):
+def command(binary, path, out, engine, extra=("--check",)):
     try:
         run = subprocess.run(
-            [binary, "gradient", str(path), str(out), "--engine", engine, "--check", *extra],
+            [binary, "gradient", str(path), str(out), "--engine", engine, *extra],
             capture_output=True, text=True, timeout=LIMIT,
         )
     except subprocess.TimeoutExpired:
@@ -70,7 +55,8 @@ def judge(binary, path, folder, tract):
         row["note"] = error.strip().splitlines()[-1][:160] if error.strip() else str(code)
         match = re.search(r"error: (.*)", error)
         row["note"] = (match.group(1) if match else row["note"])[:200]
-        row["refused"] = "the backward model" in row["note"] or "engine" in row["note"].lower()
+        # Written, but it did not run.
+        row["refused"] = command(binary, path, out, "onnxruntime", ())[0] == 0
         return row
     row["gradients"] = int(re.search(r"gradients of .*: (\d+), ", page).group(1))
     row["stops"] = re.findall(r"stopped at ([^\n]*?\)): ", page)
@@ -120,7 +106,8 @@ def main():
             row = judge(arguments.binary, path, pathlib.Path(folder), not arguments.no_tract)
             rows.append(row)
             if "outcome" in row:
-                print(f"{row['model']:44} no gradient: {row['note']}", flush=True)
+                failed += row["refused"]
+                print(f"{row['model']:44} {'REFUSED' if row['refused'] else 'no gradient'}: {row['note']}", flush=True)
                 continue
             good = row["checker"] in ("passed", "refuses the original, too") and row["runtime"] == "ran" and row["finite"]
             failed += not good

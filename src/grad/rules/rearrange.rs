@@ -112,7 +112,9 @@ fn scattered(step: &Step, context: &mut Context, axes: Vec<usize>) -> Gradients 
     for (position, axis) in axes.into_iter().enumerate() {
         let pick = |context: &mut Context, list: &str| {
             let at = context.nodes.integers(&[i64::try_from(position).unwrap_or(i64::MAX)]);
-            context.op("Gather", &[list, &at])
+            let picked = context.op("Gather", &[list, &at]);
+            // All settings of a Slice have one type.
+            context.node("Cast", &[&picked], vec![int("to", i64::from(crate::engine::ElementType::Int64 as i32))])
         };
         let (start, end) = (pick(context, starts), pick(context, ends));
         let by = match step.optional(4) {
@@ -153,20 +155,19 @@ fn scalar_of(context: &mut Context, list: &str) -> String {
     context.op("Reshape", &[list, &empty])
 }
 
-/// A product with a one-hot matrix of the indices, so that what is read twice gets a sum. The batch may be the first
-/// axis of the input or of the indices.
+/// A product with a one-hot matrix of the indices, so that what is read twice gets a sum. The batch may be any axis of
+/// the indices, and an axis of the input before that which is read along, or any where that is the first.
 pub(crate) fn gather(step: &Step, context: &mut Context) -> Gradients {
     let (g, x, indices) = (step.gradient()?, step.input(0)?, step.input(1)?);
     let axis = context.axis(x, step.int("axis", 0))?;
-    let (shape, read) = (context.shape(x)?, context.shape(indices)?);
-    let product = |extents: &[usize]| {
-        let count = extents.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).and_then(|n| i64::try_from(n).ok());
-        count.ok_or_else(|| "extents that overflow".to_owned())
-    };
-    let after = product(shape.get(axis + 1..).unwrap_or_default())?;
-    let rows = if axis == 0 { [1, -1, after] } else { [-1, product(read)?, after] };
-    let rows = context.reshape(g, &rows);
+    let behind = context.shape(x)?.get(axis + 1..).unwrap_or_default();
+    let after = behind.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).and_then(|n| i64::try_from(n).ok());
+    let (before, after) = if axis == 0 { (1, -1) } else { (-1, after.ok_or("extents that overflow")?) };
     let flat = context.reshape(indices, &[-1]);
+    let (before, after) = (context.nodes.integers(&[before]), context.nodes.integers(&[after]));
+    let read = context.shape_of(&flat);
+    let rows = context.node("Concat", &[&before, &read, &after], vec![int("axis", 0)]);
+    let rows = context.op("Reshape", &[g, &rows]);
     let depth = context.extent_of(x, axis);
     let depth = scalar_of(context, &depth);
     let values = context.scalar(x, 0.0)?;
