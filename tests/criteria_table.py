@@ -79,6 +79,23 @@ def spelled(criterion, aggregation):
     return ["--criterion", name, *(["--importance", importance] if importance else []), *(["--task-aggregation", aggregation] if aggregation else [])]
 
 
+def page(rows):
+    """The points that every setting loses, in Markdown: a table per model, a column per share of the multiplications and repair."""
+    lines = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == model]
+        columns = sorted({(row["repair"], -round(100 * row["macs"])) for row in own}, key=lambda c: (c[0] == "least-squares", c))
+        heads = [f"{-share} %{', repaired' if repair == 'least-squares' else ''}" for repair, share in columns]
+        lines += ["", f"| `{model}` | aggregation | " + " | ".join(heads) + " |", "|---|---|" + "---:|" * len(columns)]
+        found = {}
+        for row in own:
+            key = row["criterion"].replace(":", " --importance "), row["aggregation"] or "-"
+            found.setdefault(key, {})[row["repair"], -round(100 * row["macs"])] = f"{row['lost']:.1f}"
+        for (criterion, aggregation), lost in found.items():
+            lines.append(f"| `{criterion}` | {aggregation} | " + " | ".join(lost.get(c, "-") for c in columns) + " |")
+    return "\n".join(lines)
+
+
 def main():
     """Runs everything and prints the table; the exit status."""
     chosen = options()
@@ -121,6 +138,7 @@ def main():
                         print(f"  {criterion:<20} {aggregation or '-':<12} {repair:<14} lost {row['lost']:6.1f}  {values}", flush=True)
                         if chosen.json:
                             chosen.json.write_text(json.dumps(rows, indent=1) + "\n")
+    print(page(rows))
     return int(failed)
 
 
