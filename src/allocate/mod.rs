@@ -14,6 +14,7 @@ mod ratios;
 
 use std::collections::BTreeMap;
 
+use crate::aggregate::top;
 use crate::axes::Expr;
 use crate::coupling::Coupling;
 use crate::graph::Graph;
@@ -152,12 +153,7 @@ pub fn uniform(
 
 /// The `count` indices of the highest scores, ascending.
 fn best(scores: &[f64], count: usize) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..u32::try_from(scores.len()).unwrap_or(u32::MAX)).collect();
-    let score = |i: &u32| scores.get(*i as usize).copied().filter(|s| !s.is_nan()).unwrap_or(f64::NEG_INFINITY);
-    order.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.cmp(b)));
-    order.truncate(count);
-    order.sort_unstable();
-    order
+    (0u32..).zip(top(scores, count)).filter(|(_, keep)| *keep).map(|(index, _)| index).collect()
 }
 
 /// The first protected name that a group touches.
