@@ -79,8 +79,9 @@ fn tasks_are_kept_and_pruned_at_once() {
     folder.succeed(&["model.onnx", "again.onnx", "--plan", "p.json"]);
     assert_eq!(folder.bytes("ab.onnx"), folder.bytes("again.onnx"));
     // Everything is kept: nothing changes.
-    folder.succeed(&["model.onnx", "all.onnx", "--keep-tasks", "a,b,c"]);
+    let page = folder.succeed(&["model.onnx", "all.onnx", "--keep-tasks", "a,b,c"]);
     assert_eq!(folder.bytes("all.onnx"), folder.bytes("model.onnx"));
+    assert!(!page.contains("dropped"), "{page}");
     // Several outputs as one task.
     folder.succeed(&["model.onnx", "two.onnx", "--task", "halves=a,b", "--keep-tasks", "halves", "--ratio", "0.5"]);
     assert_eq!(folder.bytes("two.onnx"), folder.bytes("ab.onnx"));
@@ -191,6 +192,7 @@ fn what_makes_no_sense_is_refused() {
     refused(&["--trunk-ratio", "1.5"], &["0 up to, but below, 1"]);
     refused(&["--protect-task", "a"], &["--ratio"]);
     refused(&["--ratio", "0.5", "--protect-task", "z"], &["no task `z`", "a, b, c"]);
+    refused(&["--ratio", "0.5", "--protect", "heads*"], &["--protect heads* matches no node and no tensor"]);
     refused(&["--ratio", "0.5", "--protect-task", "a", "--task-ratio", "a=0.1"], &["is protected and has a ratio"]);
     let all = ["--protect-task", "a", "--protect-task", "b", "--protect-task", "c"];
     refused(&[&["--ratio", "0.5"], all.as_slice()].concat(), &["every task is protected"]);

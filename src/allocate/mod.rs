@@ -103,7 +103,7 @@ impl Plan {
 /// group the ratio leaves.
 ///
 /// # Errors
-/// A ratio outside [0, 1), or other numbers that make no sense.
+/// A ratio outside [0, 1), or other numbers that make no sense; a pattern that matches no name.
 pub fn counts(
     graph: &Graph,
     coupling: &Coupling,
@@ -111,6 +111,7 @@ pub fn counts(
     config: &AllocateConfig,
 ) -> Result<(Plan, Vec<usize>)> {
     check(config)?;
+    check_patterns(graph, &config.protect)?;
     let mut plan = Plan { kept: vec![None; groups.len()], held: BTreeMap::new() };
     for (index, group) in groups.iter().enumerate() {
         if group.lock.is_none()
@@ -167,6 +168,19 @@ fn protected(graph: &Graph, group: &Group, patterns: &[String]) -> Option<String
         let mut names = values.chain([node.label()]);
         names.find(|name| patterns.iter().any(|p| matches(p, name)))
     })
+}
+
+/// Refuses patterns that protect nothing because they are misspelled.
+fn check_patterns(graph: &Graph, patterns: &[String]) -> Result<()> {
+    let is_known = |pattern: &String| {
+        graph.value_ids().any(|id| matches(pattern, graph.value(id).name))
+            || graph.nodes.iter().any(|node| matches(pattern, &node.label()))
+    };
+    match patterns.iter().find(|pattern| !is_known(pattern)) {
+        None => Ok(()),
+        Some(pattern) => Err(Error::input(format!("--protect {pattern} matches no node and no tensor of the model"))
+            .help("give a name, or a pattern with * and ?; they stand for any text and one character")),
+    }
 }
 
 fn check(config: &AllocateConfig) -> Result<()> {

@@ -117,7 +117,7 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
         verification,
         agreement,
         calibration,
-        dropped: part.as_ref().map(|part| part.row.clone()),
+        dropped: part.as_ref().and_then(|part| part.row.clone()),
         stages: console.stages(),
     })?;
     if let Some(staged) = plan_out {
