@@ -253,7 +253,7 @@ fn the_report_says_what_all_tasks_say_where_one_is_protected() {
 fn ratios_of_branches_and_trunk_are_met_where_groups_compete() {
     let folder = folder();
     let kept = |more: &[&str]| {
-        let words = ["model.onnx", "out.onnx", "--ratio", "0.5", "--task-ratio", "c=0.2", "--trunk-ratio", "0.25"];
+        let words = ["model.onnx", "out.onnx", "--ratio", "0.5", "--task-ratio", "c=0.25", "--trunk-ratio", "0.25"];
         folder.succeed(&[&words[..], more].concat());
         let model = folder.read("out.onnx");
         ["trunk", "a_weight", "b_weight", "c_weight"].map(|name| dims(&model, name)[0])

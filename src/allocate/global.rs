@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::count::allowed_counts;
+use super::ratios::Origin;
 use super::{AllocateConfig, Plan, best, counts};
 use crate::Result;
 use crate::coupling::Coupling;
@@ -29,12 +30,13 @@ pub fn global(
 ) -> Result<Plan> {
     let (mut plan, uniform) = counts(graph, coupling, groups, config)?;
     let open = |at: usize| groups[at].lock.is_none() && !plan.held.contains_key(&at);
-    // By ratio: the groups, and the counts that each may keep.
-    let mut fields: BTreeMap<u64, Vec<(usize, Vec<usize>)>> = BTreeMap::new();
+    // By ratio and what it was given for: the groups, and the counts that each may keep.
+    let mut fields: BTreeMap<(Origin, u64), Vec<(usize, Vec<usize>)>> = BTreeMap::new();
     for (at, group) in groups.iter().enumerate().filter(|(at, _)| open(*at)) {
         let ratio = config.ratio_of(group);
         if ratio > 0.0 {
-            fields.entry(ratio.to_bits()).or_default().push((at, allowed_counts(group.extent, config)));
+            let field = (config.tasks.origin(&group.tasks), ratio.to_bits());
+            fields.entry(field).or_default().push((at, allowed_counts(group.extent, config)));
         }
     }
     for fields in fields.values() {
