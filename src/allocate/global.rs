@@ -17,6 +17,9 @@ use crate::coupling::Coupling;
 use crate::graph::Graph;
 use crate::groups::Group;
 
+/// A group and the counts that it may keep.
+type Field = (usize, Vec<usize>);
+
 /// The best channels of the model, as many as the ratio leaves; scores must be comparable between groups.
 ///
 /// # Errors
@@ -30,8 +33,8 @@ pub fn global(
 ) -> Result<Plan> {
     let (mut plan, uniform) = counts(graph, coupling, groups, config)?;
     let open = |at: usize| groups[at].lock.is_none() && !plan.held.contains_key(&at);
-    // By ratio and what it was given for: the groups, and the counts that each may keep.
-    let mut fields: BTreeMap<(Origin, u64), Vec<(usize, Vec<usize>)>> = BTreeMap::new();
+    // By ratio and what it was given for.
+    let mut fields: BTreeMap<(Origin, u64), Vec<Field>> = BTreeMap::new();
     for (at, group) in groups.iter().enumerate().filter(|(at, _)| open(*at)) {
         let ratio = config.ratio_of(group);
         if ratio > 0.0 {
@@ -50,8 +53,8 @@ pub fn global(
     Ok(plan)
 }
 
-/// How many channels of each field stay; a field is a group and the counts that it may keep.
-fn chosen(fields: &[(usize, Vec<usize>)], scores: &[Vec<f64>], budget: usize) -> Vec<usize> {
+/// How many channels of each field stay.
+fn chosen(fields: &[Field], scores: &[Vec<f64>], budget: usize) -> Vec<usize> {
     let mut kept: Vec<usize> = fields.iter().map(|(_, counts)| counts.first().copied().unwrap_or(0)).collect();
     // What every step is worth, its field, and the count that it leads to; later steps of a group are worth less.
     let mut steps: Vec<(f64, usize, usize)> = Vec::new();
