@@ -6,7 +6,7 @@ RUN     = target/run
 ZOO     = target/zoo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test update bench bench-huge bench-calibration bench-gradient gradients-check gradients-reference models-table repair-table protect-table criteria-table zoo zoo-check zoo-fixtures operators-check proto docs fuzz fuzz-files gpu-check
+.PHONY: help run test update bench bench-huge bench-calibration bench-gradient gradients-check gradients-reference gradients-exact models-table repair-table protect-table criteria-table zoo zoo-check zoo-fixtures operators-check proto docs fuzz fuzz-files gpu-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ gradients-check: ## Make backward models of real models and of the zoo; check an
 
 gradients-reference: ## Write fixtures/gradient/models anew, by autograd in double precision (PYTHON=... with torch, onnx)
 	$(PYTHON) tests/gradient_reference.py
+
+gradients-exact: ## Compare backward models of real models with autograd, both in double precision (PYTHON=... with torch, onnx)
+	$(CARGO) build --release
+	$(PYTHON) tests/gradient_reference.py --exact target/release/onnx-mtprune
 
 models-table: ## Check pruned real models in Python with ONNX Runtime (PYTHON=... with onnx, onnxruntime, numpy)
 	$(CARGO) build --release

@@ -51,6 +51,20 @@ pub struct PlanFile {
     /// earlier versions have none.
     #[serde(default)]
     pub approximated: BTreeSet<String>,
+    /// What a repair with samples changed behind the cut; absent where nothing was repaired. Replaying a plan cuts, and
+    /// repairs with the samples that are given then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<PlannedRepair>,
+}
+
+/// The constants that a repair changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedRepair {
+    /// Those that hold other numbers.
+    pub changed: BTreeSet<String>,
+    /// New ones, each with its only reader: the position of the node and its input slot.
+    pub added: BTreeMap<String, (usize, usize)>,
 }
 
 /// The stored number that stands for zero: the number, or the name of the activation that holds it.
@@ -130,6 +144,7 @@ impl PlanFile {
             zeros: kept.zeros.iter().map(|(name, zero)| (name.clone(), PlannedZero::of(zero))).collect(),
             altered,
             approximated: rewritten.approximated.clone(),
+            repaired: None,
         }
     }
 

@@ -49,6 +49,41 @@ fn least_squares_brings_back_what_pruning_took() {
     assert!(page.contains(&format!("verified: {changed} constants changed, 0 added")), "{page}");
 }
 
+/// The plan says what was repaired; the rest must be the cut that it describes.
+#[test]
+fn repaired_models_are_verified_later() {
+    let folder = Folder::new();
+    let samples = ["--calibration", SAMPLES, "--input-scale", SCALE, "--max-samples", "64"];
+    let words = [MODEL, "small.onnx", "--ratio", "0.5", "--engine", "tract", "--plan-out", "plan.json"];
+    folder.succeed(&[&words[..], &samples].concat());
+    let verify = ["verify", MODEL, "small.onnx", "--plan", "plan.json", "--engine", "tract"];
+    let page = folder.succeed(&verify);
+    assert!(page.contains("equals the masked original") && page.contains("repair: verified: "), "{page}");
+    // A weight that the repair names may be any number, but no infinite one; what it does not name stays.
+    let model = folder.read("small.onnx");
+    let plan: Value = serde_json::from_slice(&folder.bytes("plan.json")).unwrap();
+    let changed = |name: &str| plan["repaired"]["changed"].as_array().unwrap().contains(&Value::from(name));
+    let initializers = || model.graph.as_ref().unwrap().initializer.iter();
+    let named = initializers().position(|t| changed(t.name())).unwrap();
+    let unnamed = initializers().position(|t| !changed(t.name()) && t.raw_data.is_some()).unwrap();
+    for (place, bytes, says) in
+        [(named, [0, 0, 0x80, 0x7f], "NaN or infinity"), (unnamed, [1, 2, 3, 4], "has changed, and")]
+    {
+        let mut wrong = model.clone();
+        let tensor = &mut wrong.graph.as_mut().unwrap().initializer[place];
+        let mut raw = tensor.raw_data.clone().unwrap().to_vec();
+        raw[..4].copy_from_slice(&bytes);
+        tensor.raw_data = Some(raw.into());
+        folder.proto("small.onnx", &wrong);
+        let error = folder.fail(1, &verify);
+        assert!(error.contains(says), "{error}");
+    }
+    // Replaying the plan cuts, and does not repair without samples.
+    folder.succeed(&[MODEL, "cut.onnx", "--plan", "plan.json"]);
+    let page = folder.succeed(&["verify", MODEL, "cut.onnx", "--plan", "plan.json", "--engine", "tract"]);
+    assert!(page.contains("equals the masked original") && !page.contains("repair"), "{page}");
+}
+
 #[test]
 fn criteria_on_activations_measure_or_read() {
     let folder = Folder::new();

@@ -2,17 +2,19 @@
 //! wrong with data is said with its place.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use ndarray::{Array4, arr1};
-use ndarray_npy::NpzWriter;
+use ndarray::{Array4, ArrayD, IxDyn, OwnedRepr, arr1};
+use ndarray_npy::{NpzReader, NpzWriter, ReadableElement};
 
 use onnx_mtprune::calibration::batching::{Feeder, FeederOptions};
 use onnx_mtprune::calibration::source::{SourceOptions, open, read_labels};
 use onnx_mtprune::calibration::{Batch, Batches, Source};
-use onnx_mtprune::engine::samples::load_npz;
+use onnx_mtprune::engine::{Samples, Value};
 use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::proto::read;
 use onnx_mtprune::text;
@@ -24,6 +26,24 @@ fn source(path: &Path, model: &ModelProto) -> onnx_mtprune::Result<Arc<dyn Sourc
     let temporary = tempfile::tempdir().unwrap();
     // The temporary file has no name, so its folder may go before it.
     open(path, model, &SourceOptions::new(temporary.path())).map(Arc::from)
+}
+
+/// All arrays of a file, by a reader that shares nothing with the program's.
+fn load_npz(path: &Path) -> Samples {
+    fn attempt<T: ReadableElement>(npz: &mut NpzReader<File>, name: &str) -> Option<Value>
+    where
+        Value: From<ArrayD<T>>,
+    {
+        npz.by_name::<OwnedRepr<T>, IxDyn>(name).ok().map(Value::from)
+    }
+    let mut npz = NpzReader::new(File::open(path).unwrap()).unwrap();
+    let readers = [attempt::<f32>, attempt::<u8>, attempt::<i64>, attempt::<f64>, attempt::<i32>, attempt::<bool>];
+    let mut arrays = BTreeMap::new();
+    for name in npz.names().unwrap() {
+        let value = readers.iter().find_map(|reader| reader(&mut npz, &name)).unwrap();
+        arrays.insert(name, value);
+    }
+    Samples::new(arrays).unwrap()
 }
 
 /// What is read sample by sample equals what another reader loads as a whole.
@@ -45,7 +65,7 @@ fn the_data_of_this_repository_is_read_as_it_is() {
             let source = source(data, &proto).unwrap();
             let options = FeederOptions { batch_size: 3, max_samples: Some(7), ..FeederOptions::default() };
             let feeder = Feeder::new(source, &proto, &options).unwrap();
-            let all = load_npz(data).unwrap();
+            let all = load_npz(data);
             let batches: Vec<_> = (0..feeder.len()).map(|n| feeder.batch(n).unwrap()).collect();
             for batch in &batches {
                 for (place, sample) in batch.samples.iter().enumerate() {

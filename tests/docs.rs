@@ -79,8 +79,8 @@ fn gradients_are_listed() {
          The operators that `onnx-mtprune gradient` differentiates, in operator set 9 or later. At any other operator, and\n\
          in any other form, gradients stop: what lies behind gets none, not even a part of one, and the command says where\n\
          and why. Rows are tested against central finite differences (tests/gradient.rs; QuantizeLinear, which rounds,\n\
-         against what it should pass on), whole models against PyTorch in double precision (tests/gradient_reference.py,\n\
-         fixtures/gradient/models).\n\n\
+         against what it should pass on), whole models against PyTorch in double precision: in engines, which compute in single\n\
+         precision, by tests/gradient.rs, and in double precision on both sides by `make gradients-exact`.\n\n\
          | operator | what is covered |\n|---|---|\n",
     );
     for row in GRADIENTS {

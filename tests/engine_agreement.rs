@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use common::runtimes::{cuda, library, models, runtime};
 use common::skipped;
+use onnx_mtprune::calibration::source::{SourceOptions, read_samples};
 use onnx_mtprune::calibration::{Batch, Batches, Gathering, MEASURES, Measure, Shard, Statistics, TapStatistics, Wish};
 use onnx_mtprune::engine::{
     Device, Engine, Feeds, InputFact, OnnxRuntime, Tract, Value, facts_of, inputs, run_once, samples,
@@ -162,7 +163,7 @@ fn prepared(path: &Path, feeds: Feeds) -> Feeds {
 /// Real samples where they lie beside the model, or else random numbers of the first shapes that both engines run it
 /// with. Random numbers are no pictures: what a network answers to them may be nothing but rounding.
 fn feeds(path: &Path, model: &ModelProto, engines: [&dyn Engine; 2]) -> std::result::Result<Vec<Feeds>, String> {
-    if let Ok(samples) = samples::load_npz(path.with_file_name("inputs.npz"))
+    if let Ok(samples) = read_samples(path.with_file_name("inputs.npz"), &SourceOptions::new(std::env::temp_dir()))
         && let Ok(feeds) = (0..1).map(|index| samples.feeds(model, index)).collect::<Result<Vec<Feeds>>>()
     {
         return Ok(feeds.into_iter().map(|feeds| prepared(path, feeds)).collect());

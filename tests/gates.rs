@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use onnx_mtprune::calibration::{Batch, Batches};
 use onnx_mtprune::coupling::Role;
-use onnx_mtprune::engine::{Feeds, Tract, Value, run_once};
+use onnx_mtprune::engine::{Tract, Value, run_once};
 use onnx_mtprune::gates::{GradientOptions, GradientWish, Gradients, GroupGradients};
 use onnx_mtprune::losses::LossRequest;
 use onnx_mtprune::proto::onnx::ModelProto;
@@ -230,6 +230,8 @@ fn samples_count_once_whatever_the_batch() {
         };
         for labelled in [true, false] {
             let single = of("n", 1, wish, labelled);
+            let weighted = single.groups.iter().filter_map(|own| own.weights.as_ref());
+            assert!(weighted.filter(|own| own.squares.iter().flatten().any(|square| *square > 0.0)).count() >= 2);
             for (batch, per) in [("n", 2), ("n", 5), ("3", 3)] {
                 let found = of(batch, per, wish, labelled);
                 assert_eq!(found.samples, single.samples);
@@ -315,6 +317,33 @@ fn a_stop_is_named_and_the_other_tasks_score_the_group() {
     assert!(error.contains("needs gradients") && error.contains("--calibration"), "{error}");
 }
 
+/// What a body contracts has no gradient, rather than one of 0; a value may have the name of a loss.
+#[test]
+fn gates_do_not_reach_into_bodies() {
+    let text = "in x [n,3]
+         loss/y = MatMul(x, w[3,4])
+         b = Relu(loss/y)
+         y = MatMul(b, v[4,2])
+         m = ReduceSum(x, keepdims=0)
+         c = Greater(m, <0.0>)
+         z = If(c)
+         then_branch {
+         t = MatMul(b, u[4,2])
+         out t
+         }
+         else_branch {
+         e = MatMul(b, q[4,2])
+         out e
+         }
+         out y, z";
+    let model = text::parse(text).unwrap();
+    let analysis = Analysis::of(&model, &[]).unwrap();
+    let group = analysis.groups.iter().position(|group| group.lock.is_none()).unwrap();
+    let samples = Samples { x: random(3, &[4, 3]), per: 4, fixed: false };
+    let found = gather(&model, &samples, GradientWish::default(), &GradientOptions::default());
+    assert!(!found.groups[group].is_gated[1], "{:?}", found.groups[group]);
+}
+
 #[test]
 fn more_memory_than_allowed_is_refused() {
     let model = text::parse("in x [n,3]\na = MatMul(x, w[3,8])\nb = Relu(a)\ny = MatMul(b, v[8,2])\nout y").unwrap();
@@ -328,5 +357,4 @@ fn more_memory_than_allowed_is_refused() {
     let options = GradientOptions { losses, ..Default::default() };
     let error = analysis.gradients(GradientWish::default(), &options, &Tract, &samples).unwrap_err().to_string();
     assert!(error.contains("no task or output `z`"), "{error}");
-    let _: Feeds = samples.batch(0).unwrap().feeds;
 }

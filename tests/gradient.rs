@@ -14,7 +14,7 @@ use std::path::Path;
 use ndarray::{ArrayD, IxDyn};
 use onnx_mtprune::Result;
 use onnx_mtprune::engine::{ElementType, Engine, Feeds, Tract, Value, facts_of};
-use onnx_mtprune::grad::{Backward, GRADIENTS, backward, measure};
+use onnx_mtprune::grad::{Backward, Fact, GRADIENTS, backward, measure};
 use onnx_mtprune::proto::onnx::tensor_shape_proto::{Dimension, dimension};
 use onnx_mtprune::proto::onnx::{
     ModelProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, tensor_proto::DataType, type_proto,
@@ -324,6 +324,102 @@ fn rounding_is_passed_straight_through() {
     assert!(gradient.to_f64().iter().zip(expected).all(|(g, e)| (g - e).abs() < 1e-6));
 }
 
+/// What a model of these values, which is not run, says of the gradient of `x`: stops, what lies behind, nodes added.
+fn stops_of(text: &str, values: &[(&str, ElementType, &[usize])]) -> (Vec<String>, Vec<String>, usize) {
+    let facts = values.iter().map(|(name, element, shape)| ((*name).to_owned(), Fact::new(*element, shape))).collect();
+    let found = backward(&text::parse(text).unwrap(), &facts, &["y".to_owned()], &["x".to_owned()]).unwrap();
+    assert!(found.unconnected.is_empty(), "{text}");
+    (found.stopped.iter().map(|stop| stop.operator.clone()).collect(), found.behind, found.added)
+}
+
+/// Integers that stand for numbers are followed whatever their type and place, and what computes with them is a stop,
+/// not a gradient of 0 nor one of a wrong type.
+#[test]
+fn quantised_numbers_are_followed_or_named() {
+    use ElementType::{Float, Int8, Int16, Int32};
+    let shape: &[usize] = &[2, 3];
+    let whole = |text: &str, values: &[(&str, ElementType, &[usize])]| {
+        assert_eq!(stops_of(text, values).0, Vec::<String>::new(), "{text}");
+    };
+    let quantised = "in x [2,3]\nq = QuantizeLinear(x, <0.1>, z:int8{0})\n";
+    let types = [("x", Float, shape), ("q", Int8, shape), ("y", Float, shape)];
+    let wide = [&types[..], &[("c", Int8, &[4, 3]), ("k", Int8, shape), ("y", Float, &[4, 3])]].concat();
+    let second = format!("{quantised}c = Concat(k:int8[2,3], q, axis=0)\ny = DequantizeLinear(c, <0.1>, z)\nout y");
+    whole(&second, &wide);
+    let long = "in x [2,3]\nq = QuantizeLinear(x, <0.1>)\nr = Flatten(q)\ny = DequantizeLinear(r, <0.1>)\nout y";
+    whole(long, &[("x", Float, shape), ("q", Int16, shape), ("r", Int16, shape), ("y", Float, shape)]);
+    for (operator, element) in [("Relu(q)", Int8), ("Add(q, q)", Int8), ("MatMulInteger(q, k:int8[3,3])", Int32)] {
+        let text = format!("{quantised}r = {operator}\ny = Cast(r, to=1)\nout y");
+        let types = [&types[..], &[("r", element, shape)]].concat();
+        assert_eq!(stops_of(&text, &types), (vec!["Cast".to_owned()], vec!["x".to_owned()], 0), "{text}");
+        let text = format!("{quantised}r = {operator}\ny = DequantizeLinear(r, <0.1>)\nout y");
+        let name = operator.split('(').next().unwrap();
+        assert_eq!(stops_of(&text, &types), (vec![name.to_owned()], vec!["x".to_owned()], 0), "{text}");
+    }
+}
+
+/// A kernel may be said to be far longer than what it is laid on.
+#[test]
+fn numbers_of_hostile_files_are_bounded() {
+    use ElementType::Float;
+    let pool = format!("in x [1,1,4]\ny = AveragePool(x, kernel_shape=[{0}], pads=[{0},0])\nout y", i64::MAX);
+    let found = stops_of(&pool, &[("x", Float, &[1, 1, 4]), ("y", Float, &[1, 1, 5])]);
+    assert_eq!(found.0, Vec::<String>::new());
+    let product = format!("in x [2,3]\ny = Gemm(x, w[5,3], transB={})\nout y", i64::MIN);
+    let facts = [("x", [2, 3]), ("w", [5, 3]), ("y", [2, 5])];
+    let facts = facts.iter().map(|(name, shape)| ((*name).to_owned(), Fact::new(Float, shape))).collect();
+    let wanted = ["x".to_owned(), "w".to_owned()];
+    let found = backward(&text::parse(&product).unwrap(), &facts, &["y".to_owned()], &wanted).unwrap();
+    let nodes = found.model.graph.unwrap().node;
+    let added = nodes.iter().skip(1).filter(|node| node.op_type() == "Gemm").flat_map(|node| &node.attribute);
+    let turned: Vec<i64> = added.filter(|a| a.name().starts_with("trans")).map(|a| a.i()).collect();
+    assert_eq!(turned, [0, 0, 1, 0]);
+}
+
+/// The gradient of `x` where that of `y` is given, by the built-in engine.
+fn gradient_at(text: &str, x: &Value, of_y: &Value) -> Vec<f64> {
+    let model = text::parse(text).unwrap();
+    let facts = measure(&model, &BTreeMap::new(), &Tract).unwrap();
+    let found = backward(&model, &facts, &["y".to_owned()], &["x".to_owned()]).unwrap();
+    let feeds: Feeds = vec![("x".to_owned(), x.clone()), ("gradient/y".to_owned(), of_y.clone())];
+    let wanted = vec![found.gradients[0].1.clone()];
+    Tract.open(&found.model, &facts_of(&feeds), &wanted).unwrap().run(&feeds).unwrap()[0].to_f64()
+}
+
+#[test]
+fn what_does_not_vary_or_has_no_length_has_a_finite_gradient() {
+    let x = filled(&[2, 3], ElementType::Float, |i| if i < 3 { 0.0 } else { i as f64 });
+    let long = gradient_at("in x [2,3]\ny = LpNormalization(x)\nout y", &x, &numbers("of_y", &[2, 3]));
+    assert!(long[..3].iter().all(|g| *g == 0.0) && long[3..].iter().all(|g| g.is_finite() && *g != 0.0), "{long:?}");
+    let text = "in x [1,2,1,3]\ny = MeanVarianceNormalization(x)\nout y";
+    let x = filled(&[1, 2, 1, 3], ElementType::Float, |i| if i < 3 { 2.0 } else { i as f64 });
+    assert!(gradient_at(text, &x, &numbers("of_y", &[1, 2, 1, 3])).iter().all(|g| g.is_finite()));
+}
+
+/// More positions than half precision counts to.
+#[test]
+fn means_of_many_in_half_precision_have_a_gradient() {
+    let text = "in x float16 [1,1,300,300]\ny = GlobalAveragePool(x)\nout y";
+    let half = |shape: &[usize]| filled(shape, ElementType::Float, |_| 1.0).cast(ElementType::Float16).unwrap();
+    let found = gradient_at(text, &half(&[1, 1, 300, 300]), &half(&[1, 1, 1, 1]));
+    assert!(found.len() == 90_000 && found.iter().all(|g| (g * 90_000.0 - 1.0).abs() < 0.01), "{}", found[0]);
+}
+
+#[test]
+fn kinks_have_no_slope() {
+    let model = text::parse("in x [4]\na = Clip(x, <0>, <6>)\nb = Relu(x)\nc = Clip(x, <0>)\nout a, b, c").unwrap();
+    let facts = measure(&model, &BTreeMap::new(), &Tract).unwrap();
+    let value = |numbers: &[f64]| filled(&[4], ElementType::Float, |i| numbers[i]);
+    for (output, expected) in [("a", [0., 0., 1., 0.]), ("b", [0., 1., 1., 0.]), ("c", [0., 1., 1., 0.])] {
+        let found = backward(&model, &facts, &[output.to_owned()], &["x".to_owned()]).unwrap();
+        let feeds =
+            vec![("x".to_owned(), value(&[0.0, 6.0, 3.0, -1.0])), (format!("gradient/{output}"), value(&[1.0; 4]))];
+        let wanted = [found.gradients[0].1.clone()];
+        let gradient = Tract.open(&found.model, &facts_of(&feeds), &wanted).unwrap().run(&feeds).unwrap();
+        assert_eq!(gradient[0].to_f64(), expected, "{output}");
+    }
+}
+
 #[test]
 fn what_lies_behind_a_stop_gets_no_part_of_a_gradient() {
     let model = text::parse(
@@ -425,7 +521,7 @@ fn models_agree_with_pytorch() {
         let names: Vec<String> = found.gradients.iter().map(|(_, output)| output.clone()).collect();
         let gradients = engine.open(&found.model, &facts_of(&feeds), &names).unwrap().run(&feeds).unwrap();
         let largest = weights.values().map(|w| w[0]).fold(0.0, f64::max);
-        let (mut worst, mut strays) = ((0.0, String::new()), 0);
+        let mut worst = (0.0, String::new());
         for ((name, _), gradient) in found.gradients.iter().zip(&gradients) {
             let [norm, product] = weights[name][..] else { panic!("{name}") };
             // What is nothing beside the others is rounding.
@@ -438,7 +534,6 @@ fn models_agree_with_pytorch() {
             let own_product = numbers.iter().zip(&along).map(|(v, a)| v * (2.0 * a - 1.0)).sum::<f64>();
             let off = (own - norm).abs().max((own_product - product).abs()) / norm;
             assert!(off.is_finite(), "{name}");
-            strays += usize::from(off > WHOLE);
             if off > worst.0 {
                 worst = (off, name.clone());
             }
@@ -452,12 +547,10 @@ fn models_agree_with_pytorch() {
             worst.1
         );
         compared += usize::from(names.len() == wanted.len() && worst.0 <= WHOLE);
-        // Where PyTorch in single precision is as far from itself in double precision, the model says no more. One weight
-        // in fifty may be further off: in tfjs_posenet one is, and which one depends on how the engine optimises the graph.
+        // Where PyTorch in single precision is as far from itself in double precision, the model says no more.
         let single = case["single"].as_f64().unwrap();
-        let is_right = worst.0 <= WHOLE.max(2.0 * single) || worst.0 <= 10.0 * WHOLE && strays * 50 <= names.len();
-        if !is_right || names.len() < wanted.len() {
-            wrong.push(format!("{title}: {worst:?}, {strays} strays, {:?}", found.stopped));
+        if worst.0 > WHOLE.max(2.0 * single) || names.len() < wanted.len() {
+            wrong.push(format!("{title}: {worst:?}, {:?}", found.stopped));
         }
     }
     println!("{compared} models agree within {WHOLE}");

@@ -232,6 +232,26 @@ fn papers_12_fisher_sums_members_first() {
     near(scores.scores[0][group].as_ref().unwrap(), &[9.0, 0.0]);
 }
 
+/// Positions are averaged wherever they lie: behind a Flatten every channel has two in a row.
+#[test]
+fn gradient_times_activation_is_the_mean_over_positions() {
+    let flat = "in x [n,1,2]\na = Conv(x, w[2,1,1])\nf = Flatten(a)\ny = MatMul(f, v[4,1])\nout y";
+    let mut model = text::parse(flat).unwrap();
+    for tensor in &mut model.graph.as_mut().unwrap().initializer {
+        let numbers: &[f32] = if tensor.name() == "w" { &[1., 1.] } else { &[1., 2., 3., 4.] };
+        *tensor = tensor::from_f32(tensor.name(), &tensor.dims.clone(), numbers);
+    }
+    let analysis = Analysis::of(&model, &[]).unwrap();
+    let wish = score::criterion("gradient-activation").unwrap().gradients.unwrap();
+    let x = One(value(&[1, 1, 2], &[1.0, 1.0]));
+    let gradients = analysis.gradients(wish, &GradientOptions::default(), &Tract, &x).unwrap();
+    let config = PruneConfig { criterion: "gradient-activation".into(), ..Default::default() };
+    let evidence = Evidence { gradients: Some(&gradients), ..Default::default() };
+    let Scores::PerTask(scores) = analysis.scores(&config, evidence).unwrap() else { panic!() };
+    let group = analysis.groups.iter().position(|group| group.lock.is_none()).unwrap();
+    near(scores.scores[0][group].as_ref().unwrap(), &[1.5, 3.5]);
+}
+
 fn trained(name: &str) -> [String; 3] {
     let folder = format!("{}/onnx-models/{name}", env!("CARGO_MANIFEST_DIR"));
     ["model.onnx", "calibration.npz", "calibration_labels.npz"].map(|file| format!("{folder}/{file}"))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use onnx_mtprune::calibration::{Batch, Batches};
 use onnx_mtprune::engine::samples::random_feeds;
-use onnx_mtprune::engine::{ElementType, Feeds, InputFact, Tract, run_once};
+use onnx_mtprune::engine::{ElementType, Engine, Feeds, InputFact, Session, Tract, Value, run_once};
 use onnx_mtprune::kept::Kept;
 use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::prune::{Analysis, PruneConfig};
@@ -292,7 +292,110 @@ const EXACT: &[(&str, &[usize], &[&str], usize)] = &[
         &["w0", "b0"],
         1,
     ),
+    // Two directions at once, with a bias for data and state.
+    (
+        "in x [4,3,10]
+         a = Conv(x, w0[8,3,3], b0[8])
+         b = Relu(a)
+         c = Transpose(b, perm=[2,0,1])
+         h, i = GRU(c, w[2,9,8], r[2,9,3], b1[2,18], hidden_size=3, direction=\"bidirectional\")
+         y = Reshape(h, {8,8,3})
+         out y",
+        &[4, 3, 10],
+        &["w0", "b0"],
+        1,
+    ),
+    // Groups, gaps and borders of every kind.
+    (
+        "in x [4,3,7,6]
+         a = Conv(x, w0[8,3,3,3], b0[8])
+         b = Relu(a)
+         y = ConvTranspose(b, w1[8,3,3,2], b1[6], group=2, strides=[2,3], dilations=[2,1], pads=[1,0,0,1])
+         out y",
+        &[4, 3, 7, 6],
+        &["w0", "b0"],
+        1,
+    ),
+    (
+        "in x [4,3,9,8]
+         a = Conv(x, w0[8,3,3,3], b0[8])
+         b = Relu(a)
+         y = Conv(b, w1[6,8,4,3], b1[6], auto_pad=\"SAME_LOWER\", strides=[2,3])
+         out y",
+        &[4, 3, 9, 8],
+        &["w0", "b0"],
+        1,
+    ),
+    (
+        "in x [2,3,6,5,4]
+         a = Conv(x, w0[8,3,2,2,2], b0[8])
+         b = Relu(a)
+         y = Conv(b, w1[5,8,2,3,2], pads=[0,1,1,1,0,0], dilations=[2,1,1])
+         out y",
+        &[2, 3, 6, 5, 4],
+        &["w0", "b0"],
+        1,
+    ),
+    // A bias that two nodes share: each gets its own.
+    (
+        "in x [4,3,8,8]
+         a = Conv(x, w0[8,3,3,3], b0[8])
+         b = Relu(a)
+         u = Conv(b, w1[5,8,3,3], b1[5])
+         v = Conv(b, w2[5,8,3,3], b1)
+         y = Mul(u, v)
+         out y",
+        &[4, 3, 8, 8],
+        &["w0", "b0"],
+        2,
+    ),
 ];
+
+/// What is removed is 100,000 times what it depends on, and half precision ends at 65,504.
+#[test]
+fn numbers_beyond_the_range_of_their_type_are_not_written() {
+    let model = "in x [16,6]
+        h = Cast(x, to=10)
+        a = MatMul(h, w0[6,8])
+        b = Relu(a)
+        c = MatMul(b, w1[8,5])
+        y = Cast(c, to=1)
+        out y";
+    let case = Case::new(model, &[16, 6], |model| {
+        for tensor in &mut model.graph.as_mut().unwrap().initializer {
+            let mut values = onnx_mtprune::proto::tensor::to_f32(tensor).unwrap();
+            if tensor.name() == "w0" {
+                for pair in values.chunks_exact_mut(2) {
+                    (pair[0], pair[1]) = (pair[0] * 1e-3, pair[0] * 100.0);
+                }
+            }
+            let raw: Vec<u8> = values.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
+            tensor.data_type = Some(ElementType::Float16 as i32);
+            tensor.raw_data = Some(raw.into());
+        }
+    });
+    let repaired = case.repair(1e-9);
+    assert!(repaired.left.iter().any(|left| left.why.contains("beyond the range")), "{:?}", repaired.left);
+    assert!(floats(&repaired.model).values().flatten().all(|x| x.is_finite()));
+    assert_eq!(repaired.model, case.pruned);
+}
+
+/// One weight for two layers can be fitted to neither.
+#[test]
+fn shared_weights_stay_and_are_named() {
+    let model = "in x [4,3,8,8]
+        a = Conv(x, w0[8,3,3,3], b0[8])
+        b = Relu(a)
+        u = Conv(b, w1[5,8,3,3], b1[5])
+        s = MaxPool(b, kernel_shape=[2,2])
+        v = Conv(s, w1, b2[5])
+        out u, v";
+    let case = Case::new(model, &[4, 3, 8, 8], |_| ());
+    let repaired = case.repair(1e-2);
+    assert_eq!((repaired.refitted, repaired.left.len()), (0, 2), "{:?}", repaired.left);
+    assert!(repaired.left.iter().all(|left| left.why.contains("`w1` is shared")), "{:?}", repaired.left);
+    assert_eq!(repaired.model, case.pruned);
+}
 
 #[test]
 fn every_kind_of_contraction_is_restored_exactly() {
@@ -305,6 +408,92 @@ fn every_kind_of_contraction_is_restored_exactly() {
         assert!(before > 0.02 && after < 2e-5, "{model}: {before} {after}");
         assert_eq!((repaired.refitted, repaired.left.len()), (*refitted, 0), "{model}: {:?}", repaired.left);
     }
+}
+
+/// What is added to a contraction may broadcast, as an embedding of time or a pooled context does.
+#[test]
+fn sums_that_broadcast_are_aimed_at() {
+    let model = "in x [4,3,8,8]
+        a = Conv(x, w0[8,3,3,3], b0[8])
+        b = Relu(a)
+        s = GlobalAveragePool(b)
+        g = Conv(s, w1[5,8,1,1], b1[5])
+        c = Conv(b, w2[5,8,3,3], b2[5])
+        y = Add(c, g)
+        out y";
+    let case = Case::new(model, &[4, 3, 8, 8], |m| depend(m, &["w0", "b0"], 0.5));
+    let before = case.error(&case.pruned);
+    let repaired = case.repair(1e-9);
+    let after = case.error(&repaired.model);
+    assert!(before > 0.02 && after < 2e-5, "{before} {after}");
+    assert_eq!((repaired.refitted, repaired.left.len()), (2, 0), "{:?}", repaired.left);
+}
+
+/// A matrix product may add a number to every row, which is no bias of its outputs even where there are as many.
+#[test]
+fn a_number_for_every_row_is_no_bias() {
+    let model = "in x [5,6]
+        a = Gemm(x, w0[8,6], b0[8], transB=1)
+        b = Relu(a)
+        y = Gemm(b, w1[8,5], c[5,1])
+        out y";
+    let case = Case::new(model, &[5, 6], |m| depend(m, &["w0", "b0"], 0.5));
+    for method in [Method::Bias, Method::LeastSquares] {
+        let config = RepairConfig { method, lambda: 1e-9, ..RepairConfig::default() };
+        let repaired = repair(&case.original, case.pruned.clone(), &case.kept, &Tract, &case.batches, &config).unwrap();
+        assert!(repaired.left.iter().any(|left| left.why.contains("its bias")), "{:?}", repaired.left);
+        assert_eq!(floats(&repaired.model)["c"], floats(&case.original)["c"], "{method:?}");
+    }
+}
+
+/// An engine that counts how many of its sessions are open at a time.
+struct Counting(std::sync::Arc<std::sync::Mutex<(usize, usize)>>);
+
+struct Counted(Box<dyn Session>, std::sync::Arc<std::sync::Mutex<(usize, usize)>>);
+
+impl Engine for Counting {
+    fn name(&self) -> &'static str {
+        "counting"
+    }
+
+    fn open(&self, model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> Result<Box<dyn Session>> {
+        let session = Tract.open(model, inputs, wanted)?;
+        let mut count = self.0.lock().unwrap();
+        count.0 += 1;
+        count.1 = count.1.max(count.0);
+        Ok(Box::new(Counted(session, self.0.clone())))
+    }
+}
+
+impl Session for Counted {
+    fn run(&self, feeds: &[(String, Value)]) -> Result<Vec<Value>> {
+        self.0.run(feeds)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.1.lock().unwrap().0 -= 1;
+    }
+}
+
+/// Every session holds the weights, and there may be as many lengths as samples.
+#[test]
+fn samples_of_many_lengths_do_not_keep_as_many_sessions_open() {
+    let model = "in x [1,t,6]
+        a = MatMul(x, w0[6,8])
+        b = Relu(a)
+        y = MatMul(b, w1[8,5])
+        out y";
+    let mut case = Case::new(model, &[1, 4, 6], |_| ());
+    case.batches.0 = (1..40).flat_map(|length| Random::new(&[1, length, 6], 1).0).collect();
+    let count = std::sync::Arc::default();
+    let engine = Counting(std::sync::Arc::clone(&count));
+    let config = RepairConfig::default();
+    let repaired = repair(&case.original, case.pruned.clone(), &case.kept, &engine, &case.batches, &config).unwrap();
+    assert_eq!(repaired.refitted, 1);
+    let (open, most) = *count.lock().unwrap();
+    assert!(open == 0 && most <= 2 + rayon::current_num_threads(), "{open} {most}");
 }
 
 /// The skip loses something itself, which only the last contraction before the sum can make up for.
@@ -437,6 +626,13 @@ fn quantised_weights_are_repaired_as_numbers_and_quantised_again() {
     assert!(before > 0.3 && after < 0.05, "{before} {after}");
     assert!(repaired.changed.contains_key("v") && repaired.left.is_empty());
     assert!(repaired.changed.keys().all(|name| matches!(name.as_str(), "u" | "v" | "s" | "t")));
+    // Runtimes that add up integers take the scale of the bias to be that of the data times that of the weight.
+    let (old, new) = (floats(&case.pruned), floats(&repaired.model));
+    assert_ne!(old["s"], new["s"], "no scale has grown, so that this tells nothing");
+    for (i, (old_scale, new_scale)) in old["s"].iter().zip(&new["s"]).enumerate() {
+        let (weight, bias) = (new_scale / old_scale, new["t"][i] / old["t"][i]);
+        assert!((weight / bias - 1.0).abs() < 1e-6, "{i}: {weight} {bias}");
+    }
 }
 
 /// Axes, shapes and quantised weights are no data: a piece of the model that takes them as inputs would run in no engine,

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use onnx_mtprune::Result;
+use onnx_mtprune::calibration::source::{SourceOptions, read_samples};
 use onnx_mtprune::calibration::{Batch, Batches};
 use onnx_mtprune::engine::inputs::declared_inputs;
-use onnx_mtprune::engine::samples::load_npz;
-use onnx_mtprune::engine::{ElementType, Engine, Feeds, Tract, Value, facts_of};
+use onnx_mtprune::engine::{ElementType, Engine, Feeds, Samples, Tract, Value, facts_of};
 use onnx_mtprune::proto::{self, onnx::ModelProto};
 use onnx_mtprune::prune::{Analysis, PruneConfig};
 use onnx_mtprune::repair::{METHODS, Method, RepairConfig, repair};
@@ -111,6 +111,10 @@ fn score(outputs: &[f64], shape: &[usize], label: &Value) -> f64 {
     100.0 * shares.iter().sum::<f64>() / shares.len() as f64
 }
 
+fn read(path: PathBuf) -> Result<Samples> {
+    read_samples(path, &SourceOptions::new(std::env::temp_dir()))
+}
+
 /// The scores of the dense model and of every method at `ratio`.
 fn table(folder: &Path, ratio: f64, methods: &[(&str, Method)]) -> Vec<(String, BTreeMap<String, f64>)> {
     let file = proto::read(&folder.join("model.onnx")).unwrap();
@@ -118,8 +122,8 @@ fn table(folder: &Path, ratio: f64, methods: &[(&str, Method)]) -> Vec<(String, 
     if !calibration.exists() {
         calibration = folder.join("inputs.npz");
     }
-    let calibration = Data::new(&file.model, load_npz(calibration).unwrap().arrays());
-    let labelled = load_npz(folder.join("test.npz")).unwrap();
+    let calibration = Data::new(&file.model, read(calibration).unwrap().arrays());
+    let labelled = read(folder.join("test.npz")).unwrap();
     let test = Data::new(&file.model, labelled.arrays());
     let analysis = Analysis::of(&file.model, &[]).unwrap();
     let config = PruneConfig { ratio, ..PruneConfig::default() };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use onnx_mtprune::calibration::statistics_file::{Measurer, Origin, StatisticsFile};
 use onnx_mtprune::calibration::{
-    Batch, Batches, Gathering, MEASURES, Measure, Segment, Shard, Statistics, TapStatistics, Taps, Wish,
+    Batch, Batches, Gathering, MEASURES, Measure, Segment, Shard, Statistics, Sums, TapStatistics, Taps, Wish,
 };
 use onnx_mtprune::engine::{Engine, Feeds, Tract, Value, inputs, run_once, samples};
 use onnx_mtprune::proto::onnx::ModelProto;
@@ -199,6 +199,21 @@ fn batches_add_up_whatever_the_order() {
         assert!(StatisticsFile::parse(&bytes[..cut]).is_err(), "{cut}");
     }
     assert_eq!((whole.samples, whole.batches.len()), (20, 10));
+    // Contents that contradict one another, or are no numbers.
+    let refused = |damage: &dyn Fn(&mut TapStatistics)| {
+        let mut damaged = whole.clone();
+        damage(&mut damaged.taps[0]);
+        StatisticsFile::parse(&file(&damaged).bytes().unwrap()).unwrap_err().to_string()
+    };
+    let fewer = refused(&|tap| tap.moments.values_mut().for_each(|sums| *sums = Sums::zero(sums.len() - 1)));
+    assert!(fewer.contains("lacks `0.products."), "{fewer}");
+    let infinite = refused(&|tap| _ = tap.extremes.insert(Measure::Maximum, vec![f64::INFINITY; tap.extent]));
+    assert!(infinite.contains("lacks `0.maximum` or it is damaged"), "{infinite}");
+    let words = |tap: &TapStatistics| [64, 1, 0, 0].repeat(tap.extent);
+    let beyond = refused(&|tap| _ = tap.sums.insert(Measure::Sum, Sums::from_words(&words(tap)).unwrap()));
+    assert!(beyond.contains("lacks `0.sum` or it is damaged"), "{beyond}");
+    let more = Statistics { samples: 21, ..whole.clone() };
+    assert!(StatisticsFile::parse(&file(&more).bytes().unwrap()).is_err());
     let error = merged.merge(&parts[1]).unwrap_err().to_string();
     assert!(error.contains("batch 1 is in both"), "{error}");
     // Parts of several engines merge and say so; files that name no engine are read.
@@ -225,6 +240,17 @@ fn batches_add_up_whatever_the_order() {
     assert!(stopped.is_err() && resumed.batches.len() == 3);
     gathering.run(&batches, Shard::ALL, &mut resumed, &mut |_| Ok(())).unwrap();
     assert_eq!(resumed, whole);
+}
+
+/// Files need not hold their nodes in the order of the data.
+#[test]
+fn the_order_of_nodes_does_not_matter() {
+    let model = "in x [2,3,6,6]\na = Conv(x, w0[8,3,3,3], b0[8])\nr = Relu(a)\ny = Conv(r, w1[5,8,1,1])\nout y";
+    let model = text::parse(model).unwrap();
+    let mut turned = model.clone();
+    turned.graph.as_mut().unwrap().node.reverse();
+    let batches = random(&model, 2);
+    assert_eq!(gather(&turned, &batches, Shard::ALL, true).1, gather(&model, &batches, Shard::ALL, true).1);
 }
 
 /// A statistics file as it was before it named its engines.

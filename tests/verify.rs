@@ -7,7 +7,8 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use onnx_mtprune::engine::{ElementType, Samples, Tract, samples::load_npz};
+use onnx_mtprune::calibration::source::{SourceOptions, read_samples};
+use onnx_mtprune::engine::{ElementType, Samples, Tract};
 use onnx_mtprune::kept::{Kept, KeptAxes, Zero};
 use onnx_mtprune::proto::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
@@ -540,7 +541,10 @@ fn real_models_equal_themselves_when_nothing_is_pruned() {
         println!("{} ({:.1?}): random {:?}", path.display(), started.elapsed(), random.outcome);
         let stem = path.file_stem().unwrap().to_str().unwrap().replace("model", "inputs");
         let data = [format!("{stem}.npz"), "inputs.npz".into()].map(|n| path.with_file_name(n));
-        let samples: Option<Samples> = data.iter().find(|p| p.exists()).map(|p| load_npz(p).unwrap());
+        let samples: Option<Samples> = data
+            .iter()
+            .find(|p| p.exists())
+            .map(|p| read_samples(p, &SourceOptions::new(std::env::temp_dir())).unwrap());
         let options = VerifyOptions { samples, ..Default::default() };
         let real = verify(&model, &model, &Kept::default(), &Tract, &options);
         match &real {

@@ -1,16 +1,17 @@
 //! Reductions: the original model and nodes that reduce its tapped values, so that only numbers per channel leave the
 //! engine.
 //!
-//! Invariants: nodes are added behind those of the model, and nothing that they depend on changes; every tap is reduced over all axes but
-//! its own; values are measured in single precision, quantised ones relative to the stored number that is zero.
+//! Invariants: nodes are added behind those of the model, and nothing that they depend on changes; every tap is reduced
+//! over all axes but its own; values are measured in single precision, quantised ones relative to the stored number that
+//! is zero.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::emit::{Emitter, Reduction, collect_names};
 use super::signs::never_negative;
 use super::{Measure, Segment, Taps, Wish};
 use crate::kept::Zero;
-use crate::proto::onnx::{GraphProto, ModelProto, NodeProto};
+use crate::proto::onnx::{GraphProto, ModelProto};
 
 /// A model that measures itself.
 pub(super) struct Reductions {
@@ -170,20 +171,24 @@ pub(super) fn reductions(model: &ModelProto, taps: &Taps, wish: &Wish) -> Reduct
     reductions
 }
 
-/// Removes the nodes that nothing wanted depends on, such as what lies behind the last tap.
+/// Removes the nodes that nothing wanted depends on, such as what lies behind the last tap. Files need not hold their nodes
+/// in the order of the data.
 fn drop_unused(graph: &mut GraphProto, wanted: &[String]) {
-    let mut needed: BTreeSet<String> = wanted.iter().cloned().collect();
-    // Nodes are in the order of the data.
-    let mut kept: Vec<NodeProto> = Vec::with_capacity(graph.node.len());
-    for node in std::mem::take(&mut graph.node).into_iter().rev() {
-        if node.output.iter().any(|output| needed.contains(output)) {
-            needed.extend(node.input.iter().cloned());
-            node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).for_each(|g| collect_names(g, &mut needed));
-            kept.push(node);
-        }
+    let made =
+        graph.node.iter().enumerate().flat_map(|(at, node)| node.output.iter().map(move |name| (name.clone(), at)));
+    let producer: BTreeMap<String, usize> = made.collect();
+    let mut needed = BTreeSet::new();
+    let mut open: Vec<String> = wanted.to_vec();
+    while let Some(name) = open.pop() {
+        let Some(at) = producer.get(&name).filter(|at| needed.insert(**at)) else { continue };
+        let Some(node) = graph.node.get(*at) else { continue };
+        open.extend(node.input.iter().cloned());
+        let mut inner = BTreeSet::new();
+        node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).for_each(|g| collect_names(g, &mut inner));
+        open.extend(inner);
     }
-    kept.reverse();
-    graph.node = kept;
+    let mut at = 0usize..;
+    graph.node.retain(|_| at.next().is_some_and(|at| needed.contains(&at)));
     let made: BTreeSet<&str> = graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
     graph.output.retain(|output| made.contains(output.name()));
 }

@@ -40,6 +40,11 @@ impl Segment {
         let part = |s: &Self| format!("{}:{}:{}:{}", s.start, s.outer, s.channels, s.inner);
         segments.iter().map(part).collect::<Vec<_>>().join("+")
     }
+
+    /// How many channels the segments of a key have.
+    pub(super) fn channels_of(key: &str) -> Option<usize> {
+        key.split('+').next()?.split(':').nth(2)?.parse().ok()
+    }
 }
 
 /// The stretches in which the channels of `atom` lie along the axis `expr`, in order. Positions that form no whole
@@ -87,6 +92,7 @@ mod tests {
         let mixed = space.product(&[h, sum]).unwrap();
         let found = segments(&space, mixed, a);
         assert_eq!(Segment::key(&found), "2:1:3:1+7:1:3:1+12:1:3:1+17:1:3:1");
+        assert_eq!((Segment::channels_of(&Segment::key(&found)), Segment::channels_of("4:1")), (Some(3), None));
         let twice = space.sum(&[a, b, a], Extent::from(8));
         assert_eq!(Segment::key(&segments(&space, twice, a)), "0:1:3:1+5:1:3:1");
         let pairs: Vec<(usize, usize)> = segments(&space, inner, a)[0].positions().collect();

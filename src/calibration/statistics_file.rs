@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::{Measure, Statistics, Sums, TapStatistics, WORDS};
+use super::{Measure, Segment, Statistics, Sums, TapStatistics, WORDS};
 use crate::engine::Description;
 use crate::{Error, Result};
 
@@ -217,6 +217,9 @@ impl StatisticsFile {
             next = last + 1;
             statistics.batches.extend(*first..=*last);
         }
+        if header.samples > header.origin.samples as u64 {
+            return Err(Error::input("the statistics count more samples than there were"));
+        }
         for (number, tap) in header.taps.iter().enumerate() {
             statistics.taps.push(read_tap(&tensors, number, tap).map_err(|e| e.tensor(&tap.name).axis(tap.axis))?);
         }
@@ -240,12 +243,16 @@ fn read_tap(tensors: &SafeTensors, number: usize, header: &TapHeader) -> Result<
     };
     let sums = |name: &str| -> Result<Sums> {
         let words: Vec<i64> = words(name, Dtype::I64)?.into_iter().map(i64::from_le_bytes).collect();
-        Sums::from_words(&words).ok_or_else(|| wrong(name))
+        let is_finite = |sums: &Sums| sums.values().iter().all(|sum| sum.is_finite());
+        Sums::from_words(&words).filter(is_finite).ok_or_else(|| wrong(name))
     };
     for name in &header.measures {
         let measure = Measure::of_name(name).ok_or_else(|| wrong(name))?;
         let count = if measure.is_extreme() {
             let numbers: Vec<f64> = words(name, Dtype::F64)?.into_iter().map(f64::from_le_bytes).collect();
+            if !numbers.iter().all(|number| number.is_finite()) {
+                return Err(wrong(name));
+            }
             let count = numbers.len();
             tap.extremes.insert(measure, numbers);
             count
@@ -260,7 +267,13 @@ fn read_tap(tensors: &SafeTensors, number: usize, header: &TapHeader) -> Result<
         }
     }
     for key in &header.products {
-        tap.moments.insert(key.clone(), sums(&format!("products.{key}"))?);
+        let (products, channels) = (sums(&format!("products.{key}"))?, Segment::channels_of(key));
+        // The upper triangle of a matrix.
+        let expected = channels.and_then(|n| Some(n.checked_mul(n.checked_add(1)?)? / 2));
+        if expected != Some(products.len()) {
+            return Err(wrong(&format!("products.{key}")));
+        }
+        tap.moments.insert(key.clone(), products);
     }
     if header.features > 0 {
         let samples: Vec<u64> = words("samples", Dtype::U64)?.into_iter().map(u64::from_le_bytes).collect();

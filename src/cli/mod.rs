@@ -18,6 +18,7 @@ mod masks;
 mod neighbours;
 mod panics;
 mod prune;
+mod replay;
 mod runtime;
 mod tasks;
 mod values;

@@ -9,7 +9,7 @@ use onnx_mtprune::calibration::Statistics;
 use onnx_mtprune::engine::Engine;
 use onnx_mtprune::extract::{self, Extracted};
 use onnx_mtprune::functions;
-use onnx_mtprune::plan_file::PlanFile;
+use onnx_mtprune::plan_file::{PlanFile, PlannedRepair};
 use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::proto::{self, ModelFile, Output, WriteOptions};
 use onnx_mtprune::prune::{self, Analysis, Evidence, PruneConfig};
@@ -92,13 +92,14 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
         }
         None => None,
     };
-    let Checked { verification, length } = checked;
+    let Checked { verification, length, repaired } = checked;
 
     let mut plan_out = arguments.plan_out.as_deref().map(Staged::new).transpose()?;
     let mut report_out = arguments.report.as_deref().map(Staged::new).transpose()?;
     if let Some(staged) = &mut plan_out {
         let hash = files::sha256(&file.bytes);
-        staged.fill(&PlanFile::new(hash, &analysis.groups, &plan, &rewritten, extracted).text()?)?;
+        let file = PlanFile { repaired, ..PlanFile::new(hash, &analysis.groups, &plan, &rewritten, extracted) };
+        staged.fill(&file.text()?)?;
     }
     let bytes = if arguments.dry_run {
         length
@@ -166,6 +167,8 @@ struct Checked {
     verification: Verification,
     /// The length of the model in memory, which stands for that of the file in a dry run.
     length: Option<u64>,
+    /// What a repair changed.
+    repaired: Option<PlannedRepair>,
 }
 
 /// Repairs what remains, which replaces the weights of the output, verifies that, and measures what became of every
@@ -191,7 +194,8 @@ fn repair(
     let model = repaired.as_ref().map_or(&pruned, |repaired| &repaired.model);
     let report = console.stage("judge", || samples.report(original, model, repaired.as_ref(), engine))?;
     engine.describe().notes.iter().for_each(|note| console.warn(note));
-    if let Some(Repaired { model, .. }) = repaired {
+    if let Some(Repaired { model, changed, added, .. }) = repaired {
+        checked.repaired = Some(PlannedRepair { changed: changed.into_keys().collect(), added });
         checked.length = checked.length.and(u64::try_from(prost::Message::encoded_len(&model)).ok());
         rewritten.output = Output { model, ..Output::default() };
     }
@@ -208,22 +212,22 @@ fn verified(
 ) -> Result<Checked> {
     let verification = Verification::switched_off();
     if arguments.no_verify && !arguments.dry_run {
-        return Ok(Checked { verification, length: None });
+        return Ok(Checked { verification, length: None, repaired: None });
     }
     let pruned = rewritten.output.materialise()?;
     let length = u64::try_from(prost::Message::encoded_len(&pruned)).ok();
     if arguments.no_verify {
-        return Ok(Checked { verification, length });
+        return Ok(Checked { verification, length, repaired: None });
     }
     let (kept, altered) = extract::together(part, rewritten);
     let outputs = part.map(|part| part.outputs.clone());
     let options = verify::options(&arguments.check, altered, rewritten.approximated.clone())?;
     let options = VerifyOptions { outputs, ..options };
-    let (verdict, engine) = console.stage("verify", || {
+    let judged = console.stage("verify", || {
         verify::judged(&arguments.check, &|engine| judge::verify(&file.model, &pruned, &kept, engine, &options))
     })?;
-    verify::accept(&verdict.outcome, arguments.require_verify, console)?;
-    Ok(Checked { verification: verify::known(&verdict, engine.as_ref(), console), length })
+    verify::accept(&judged.verdict.outcome, arguments.require_verify, console)?;
+    Ok(Checked { verification: verify::known(&judged, console), length, repaired: None })
 }
 
 fn inputs(arguments: &PruneArguments) -> Vec<&Path> {

@@ -3,17 +3,20 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use onnx_mtprune::engine::{Device, Engine, samples};
+use onnx_mtprune::calibration::source::{SourceOptions, read_samples};
+use onnx_mtprune::engine::samples::random_feeds;
+use onnx_mtprune::engine::{Device, Engine};
 use onnx_mtprune::plan_file::PlanFile;
+use onnx_mtprune::proto::onnx::ModelProto;
 use onnx_mtprune::proto::{self, ModelFile};
-use onnx_mtprune::report::{Verification, drift_text, verification_text};
-use onnx_mtprune::verify::{Outcome, Verdict, VerifyOptions, verify};
+use onnx_mtprune::report::{Verification, drift_text, repair_text, verification_text};
+use onnx_mtprune::verify::{Declared, Outcome, Verdict, VerifyOptions, verify, verify_repair};
 use onnx_mtprune::{Error, Result};
 
 use super::arguments::{CheckArguments, VerifyArguments};
 use super::console::Console;
-use super::files;
 use super::runtime::Choice;
+use super::{files, replay};
 
 pub(super) fn run(arguments: &VerifyArguments) -> Result<()> {
     let mut console = Console::new(arguments.quiet, false);
@@ -25,9 +28,19 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<()> {
         ..options(&arguments.check, plan.altered.clone(), plan.approximated.clone())?
     };
     let kept = plan.kept().map_err(|e| e.file(&arguments.plan))?;
-    let (verdict, engine) = console.stage("verify", || {
-        judged(&arguments.check, &|engine| verify(&original.model, &pruned.model, &kept, engine, &options))
-    })?;
+    let mut judge = |model: &ModelProto| {
+        console.stage("verify", || {
+            judged(&arguments.check, &|engine| verify(&original.model, model, &kept, engine, &options))
+        })
+    };
+    let mut judged = judge(&pruned.model)?;
+    // What was repaired is the cut but for the constants that the plan names, so the cut is made once more and judged.
+    let is_repaired = plan.repaired.is_some() && matches!(judged.verdict.outcome, Outcome::Failed { .. });
+    let cut = is_repaired.then(|| replay::cut(arguments, &original, &plan)).transpose()?;
+    if let Some(cut) = &cut {
+        judged = judge(cut)?;
+    }
+    let (verdict, engine) = (&judged.verdict, judged.engine.as_ref());
     if let Some(error) = failure(&verdict.outcome) {
         return Err(error.file(&arguments.pruned).help("do not use this model"));
     }
@@ -36,9 +49,25 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<()> {
             .file(&arguments.original)
             .help("give --input-shape or --samples"));
     }
-    let verification = known(&verdict, engine.as_ref(), &console);
-    let drift = drift_text(&verification).map_or_else(String::new, |drift| format!("drift: {drift}\n"));
-    console.print(&format!("{}: {}\n{drift}", arguments.pruned.display(), verification_text(&verification)))
+    let mut verification = known(&judged, &console);
+    if let (Some(cut), Some(repaired)) = (&cut, plan.repaired) {
+        let declared = Declared { changed: repaired.changed, added: repaired.added };
+        let feeds = match options.samples.as_ref().filter(|samples| !samples.is_empty()) {
+            Some(samples) => samples.feeds(&original.model, 0)?,
+            None => random_feeds(&verdict.inputs, options.seed)?,
+        };
+        let outcome =
+            console.stage("verify repair", || Ok(verify_repair(cut, &pruned.model, &declared, engine, &feeds)))?;
+        if let Some(error) = failure(&outcome) {
+            let help = "do not use this model; give the --input-shape that it was pruned with, if there was one";
+            return Err(error.file(&arguments.pruned).help(help));
+        }
+        verification = verification.and_repair(&outcome, &declared, &engine.describe());
+    }
+    let lines = [("drift", drift_text(&verification)), ("repair", repair_text(&verification))];
+    let lines = lines.into_iter().filter_map(|(what, line)| Some(format!("{what}: {}\n", line?)));
+    let first = format!("{}: {}\n", arguments.pruned.display(), verification_text(&verification));
+    console.print(&std::iter::once(first).chain(lines).collect::<String>())
 }
 
 /// Reads a plan file and refuses one that was made for another model.
@@ -62,9 +91,10 @@ pub(super) fn options(
     approximated: BTreeSet<String>,
 ) -> Result<VerifyOptions> {
     let usual = VerifyOptions::default();
+    let read = |path| read_samples(path, &SourceOptions::new(std::env::temp_dir()));
     Ok(VerifyOptions {
         seed: arguments.seed,
-        samples: arguments.samples.as_ref().map(samples::load_npz).transpose()?,
+        samples: arguments.samples.as_ref().map(read).transpose()?,
         shapes: arguments.shapes.by_input(),
         tolerance: arguments.tolerance.unwrap_or(usual.tolerance),
         rounding: arguments.tolerance.is_none(),
@@ -74,32 +104,57 @@ pub(super) fn options(
     })
 }
 
+/// A verdict, and how it was reached.
+pub(super) struct Judged {
+    pub(super) verdict: Verdict,
+    pub(super) engine: Box<dyn Engine + Send>,
+    /// What another engine said, where that is not what counts.
+    note: Option<String>,
+}
+
 /// Verifies with the engine that was asked for. Where none was, the built-in one judges, or ONNX Runtime what that one
-/// cannot run.
+/// cannot run or finds to differ: where quantisation rounds, the last bits of an engine may tip a number over, which is no
+/// difference between the models if there is an engine in which they are equal.
 pub(super) fn judged(
     arguments: &CheckArguments,
     verify: &(dyn Fn(&dyn Engine) -> Result<Verdict> + Sync),
-) -> Result<(Verdict, Box<dyn Engine + Send>)> {
+) -> Result<Judged> {
     let engine = arguments.engine.engine(Choice::Tract)?;
     let verdict = verify(engine.as_ref())?;
-    let is_stuck = |verdict: &Verdict| matches!(verdict.outcome, Outcome::CannotRun { .. });
-    if is_stuck(&verdict)
+    if verdict.outcome != Outcome::Passed
         && arguments.engine.is_open()
         && let Ok(found) = arguments.engine.onnx_runtime(Device::Cpu)
     {
         let second = verify(&found.runtime)?;
-        if !is_stuck(&second) {
-            return Ok((second, Box::new(found.runtime)));
+        if counts(&second.outcome, &verdict.outcome) {
+            let note = match &verdict.outcome {
+                Outcome::Failed { reason, .. } => Some(format!(
+                    "{} finds a difference that {} does not: {reason}",
+                    engine.name(),
+                    found.runtime.name()
+                )),
+                _ => None,
+            };
+            return Ok(Judged { verdict: second, engine: Box::new(found.runtime), note });
         }
     }
-    Ok((verdict, engine))
+    Ok(Judged { verdict, engine, note: None })
+}
+
+/// True if what the second engine says counts, and not what the first one does.
+fn counts(second: &Outcome, first: &Outcome) -> bool {
+    match first {
+        Outcome::CannotRun { .. } => !matches!(second, Outcome::CannotRun { .. }),
+        Outcome::Failed { .. } => *second == Outcome::Passed,
+        Outcome::Passed | Outcome::NotCompared { .. } => false,
+    }
 }
 
 /// The data of a verdict and of the engine behind it; says what is to be known about the engine.
-pub(super) fn known(verdict: &Verdict, engine: &dyn Engine, console: &Console) -> Verification {
-    let runtime = engine.describe();
-    runtime.notes.iter().for_each(|note| console.warn(note));
-    Verification::of(verdict).by(runtime)
+pub(super) fn known(judged: &Judged, console: &Console) -> Verification {
+    let runtime = judged.engine.describe();
+    runtime.notes.iter().chain(&judged.note).for_each(|note| console.warn(note));
+    Verification::of(&judged.verdict).by(runtime)
 }
 
 /// Refuses to write what is wrong, and what nobody could verify if that is `required`.
@@ -131,5 +186,20 @@ fn obstacle(outcome: &Outcome) -> Option<&str> {
     match outcome {
         Outcome::CannotRun { reason } | Outcome::NotCompared { reason } => Some(reason),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_engine_counts_where_it_can_tell_more() {
+        let failed = || Outcome::Failed { reason: String::new(), first: None };
+        let stuck = || Outcome::CannotRun { reason: String::new() };
+        let said = |first: Outcome| [Outcome::Passed, failed(), stuck()].map(|second| counts(&second, &first));
+        assert_eq!(said(stuck()), [true, true, false]);
+        assert_eq!(said(failed()), [true, false, false]);
+        assert_eq!(said(Outcome::Passed), [false; 3]);
     }
 }

@@ -1,15 +1,12 @@
-//! Samples: what a model is fed with, real data from an `.npz` file or seeded random numbers.
+//! Samples: what a model is fed with, real arrays or seeded random numbers.
 //!
-//! Invariants: the same seed gives the same numbers on every machine (only additions of exact integers, no library
-//! functions); Python objects in a file are refused, never unpickled.
+//! Invariant: the same seed gives the same numbers on every machine (only additions of exact integers, no library
+//! functions).
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::Path;
 
 use half::f16;
-use ndarray::{ArrayD, Axis, OwnedRepr};
-use ndarray_npy::{NpzReader, ReadNpzError, ReadableElement};
+use ndarray::Axis;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -79,65 +76,6 @@ impl Samples {
             })
             .collect()
     }
-}
-
-/// Reads the arrays of an `.npz` file.
-///
-/// # Errors
-/// When the file cannot be read, or an array has an element type other than bool, 8 to 64 bit integers,
-/// single or double precision.
-pub fn load_npz(path: impl AsRef<Path>) -> Result<Samples> {
-    let path = path.as_ref();
-    let at = |e: Error| e.file(path);
-    let file = File::open(path).map_err(|e| at(Error::input("cannot open the samples").because(e)))?;
-    let mut npz = NpzReader::new(file).map_err(|e| at(Error::input("not an .npz file").because(e)))?;
-    let names = npz.names().map_err(|e| at(Error::input("cannot list the arrays").because(e)))?;
-    let mut arrays = BTreeMap::new();
-    for name in names {
-        let value = read_array(&mut npz, &name).map_err(at)?;
-        arrays.insert(name, value);
-    }
-    Samples::new(arrays).map_err(at)
-}
-
-/// The file does not tell the element type before reading, so types are tried in the order in which they are usual.
-fn read_array(npz: &mut NpzReader<File>, name: &str) -> Result<Value> {
-    fn attempt<T>(npz: &mut NpzReader<File>, name: &str) -> std::result::Result<Value, ReadNpzError>
-    where
-        T: ReadableElement,
-        Value: From<ArrayD<T>>,
-    {
-        npz.by_name::<OwnedRepr<T>, ndarray::IxDyn>(name).map(Value::from)
-    }
-    type Reader = fn(&mut NpzReader<File>, &str) -> std::result::Result<Value, ReadNpzError>;
-    let readers: [Reader; 11] = [
-        attempt::<f32>,
-        attempt::<u8>,
-        attempt::<i64>,
-        attempt::<f64>,
-        attempt::<i32>,
-        attempt::<bool>,
-        attempt::<i8>,
-        attempt::<i16>,
-        attempt::<u16>,
-        attempt::<u32>,
-        attempt::<u64>,
-    ];
-    let mut last = None;
-    for reader in readers {
-        match reader(npz, name) {
-            Ok(value) => return Ok(value),
-            // Only a wrong type is worth another attempt.
-            Err(ReadNpzError::Npy(e @ ndarray_npy::ReadNpyError::WrongDescriptor(_))) => last = Some(e),
-            Err(e) => return Err(Error::input("cannot read an array").tensor(name).because(e)),
-        }
-    }
-    let error = Error::input("an array has an element type that samples cannot have").tensor(name);
-    let error = error.help("save it as float32, uint8 or int64; Python objects are never loaded");
-    Err(match last {
-        Some(e) => error.because(e),
-        None => error,
-    })
 }
 
 fn one_sample(array: &Value, input: &InputDeclaration, index: usize) -> Result<Value> {
@@ -239,7 +177,6 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use crate::engine::inputs::tests::model_with_inputs;
-    use ndarray_npy::NpzWriter;
 
     fn fact(name: &str, element: ElementType, shape: &[usize]) -> InputFact {
         InputFact { name: name.into(), element, shape: shape.to_vec() }
@@ -263,32 +200,6 @@ mod tests {
         assert_eq!(feeds[2].1.to_f64(), [1.0; 4]);
         let huge = fact("x", ElementType::Float, &[1 << 40, 1 << 40]);
         assert!(random_feeds(&[huge], 0).unwrap_err().to_string().contains("too large"));
-    }
-
-    #[test]
-    fn reads_arrays_of_every_usual_type_and_refuses_others() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mut npz = NpzWriter::new_compressed(file.reopen().unwrap());
-        npz.add_array("pictures", &ndarray::arr2(&[[0u8, 255], [1, 2]])).unwrap();
-        npz.add_array("tokens", &ndarray::arr1(&[3i64, 4])).unwrap();
-        npz.add_array("flags", &ndarray::arr1(&[true, false])).unwrap();
-        npz.finish().unwrap();
-        let samples = load_npz(file.path()).unwrap();
-        assert_eq!(samples.len(), 2);
-        assert_eq!(samples.arrays()["pictures"].element(), ElementType::Uint8);
-
-        // An array of Python objects, made from one of numbers by its type descriptor.
-        let objects = tempfile::NamedTempFile::new().unwrap();
-        let mut npz = NpzWriter::new(objects.reopen().unwrap());
-        npz.add_array("z", &ndarray::arr1(&[1u64])).unwrap();
-        npz.finish().unwrap();
-        let mut bytes = std::fs::read(objects.path()).unwrap();
-        let at = bytes.windows(3).position(|w| w == b"<u8").unwrap();
-        bytes[at..at + 3].copy_from_slice(b"|O8");
-        std::fs::write(objects.path(), bytes).unwrap();
-        let error = load_npz(objects.path()).unwrap_err().to_string();
-        assert!(error.contains("element type that samples cannot have (tensor `z`)"), "{error}");
-        assert!(load_npz("absent.npz").unwrap_err().to_string().starts_with("absent.npz: cannot open"));
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Session for TractSession {
 }
 
 fn open(model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> TractResult<Box<dyn Session>> {
-    if let Some((node, attribute)) = model.graph.iter().flat_map(|g| &g.node).find_map(ignored) {
+    if let Some((node, attribute)) = model.graph.as_ref().and_then(ignored_in) {
         bail!("node `{node}` has attribute `{attribute}`, which this engine ignores");
     }
     let (encoded, weights) = self_contained(model);
@@ -150,9 +150,18 @@ fn open(model: &ModelProto, inputs: &[InputFact], wanted: &[String]) -> TractRes
 /// What LSTM, GRU and RNN use in each direction unless told otherwise.
 const DEFAULT_ACTIVATIONS: [&[&str]; 3] = [&["Sigmoid", "Tanh", "Tanh"], &["Sigmoid", "Tanh"], &["Tanh"]];
 
-/// An attribute that tract 0.23 reads over: recurrent cells that run backwards only, clip, or use functions of their
-/// own; pictures with channels last, because tract knows operators by their names and not by their domains. Both models
-/// would be misread alike, and equality would mean nothing.
+/// The first node, bodies included, with an attribute that is read over; node and attribute.
+fn ignored_in(graph: &GraphProto) -> Option<(&str, &str)> {
+    graph.node.iter().find_map(|node| {
+        let mut bodies = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs));
+        ignored(node).or_else(|| bodies.find_map(ignored_in))
+    })
+}
+
+/// An attribute that tract 0.23 reads over: recurrent cells that run backwards only, clip, tie two gates, or use functions
+/// of their own; outputs of transposed convolutions of said extents, of which it cuts off other ends; pictures with
+/// channels last, because tract knows operators by their names and not by their domains. Both models would be misread
+/// alike, and equality would mean nothing.
 fn ignored(node: &NodeProto) -> Option<(&str, &str)> {
     let attribute = node.attribute.iter().find(|a| match a.name() {
         "direction" => a.s() == b"reverse",
@@ -162,7 +171,8 @@ fn ignored(node: &NodeProto) -> Option<(&str, &str)> {
                 && a.strings.iter().map(Vec::as_slice).eq(repeated.take(a.strings.len()))
         }),
         "clip" => a.f() != 0.0,
-        "channels_last" => a.i() != 0,
+        "channels_last" | "input_forget" => a.i() != 0,
+        "output_shape" => !a.ints.is_empty(),
         _ => false,
     })?;
     Some((if node.name().is_empty() { node.output.first()? } else { node.name() }, attribute.name()))
@@ -333,6 +343,28 @@ mod tests {
     fn the_version_is_that_of_the_crate() {
         let manifest = include_str!("../../Cargo.toml");
         assert!(manifest.contains(&format!("tract-onnx = \"={VERSION}\"")), "{VERSION}");
+    }
+
+    #[test]
+    fn what_would_be_misread_is_refused_at_every_depth() {
+        let refused = |node: &str, place: &str| {
+            let text = match place {
+                "body" => format!(
+                    "in x [3,1,2]\nin g bool []\ny = If(g)\nthen_branch {{\n{node}\nout h\n}}\nelse_branch {{\nk = Relu(x)\nout k\n}}\nout y"
+                ),
+                _ => format!("in x [3,1,2]\n{node}\nout h"),
+            };
+            let error = Tract.open(&text::parse(&text).unwrap(), &[], &[]).err().unwrap().to_string();
+            error.contains("which this engine ignores")
+        };
+        for place in ["main", "body"] {
+            for attribute in ["clip=3.0", "input_forget=1", "direction=\"reverse\""] {
+                let node = format!("h = LSTM(x, w[1,8,2], r[1,8,2], hidden_size=2, {attribute})");
+                assert!(refused(&node, place), "{place}: {attribute}");
+            }
+            assert!(refused("h = ConvTranspose(x, w[1,2,3], output_shape=[2])", place), "{place}");
+            assert!(!refused("h = LSTM(x, w[1,8,2], r[1,8,2], hidden_size=2, direction=\"forward\")", place));
+        }
     }
 
     #[test]

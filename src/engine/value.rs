@@ -122,7 +122,6 @@ impl Value {
         if self.element() == element {
             return Ok(self.clone());
         }
-        let numbers = self.to_f64();
         let refused = || {
             Error::input(format!(
                 "values of type {} cannot be fed as {}",
@@ -135,15 +134,19 @@ impl Value {
         }
         macro_rules! integers {
             ($scalar:ty) => {
-                numbers
-                    .iter()
-                    .map(|x| (*x >= <$scalar>::MIN as f64 && *x <= <$scalar>::MAX as f64).then_some(*x as $scalar))
+                self.to_integers()
+                    .into_iter()
+                    .map(|x| <$scalar>::try_from(x).ok())
                     .collect::<Option<Vec<$scalar>>>()
                     .ok_or_else(refused)
                     .and_then(|data| from_vec(self.shape(), data))?
                     .into()
             };
         }
+        let is_integer =
+            !matches!(element, ElementType::Float | ElementType::Double | ElementType::Float16 | ElementType::Bool);
+        // Double precision does not hold all of 64 bits.
+        let numbers = if is_integer { Vec::new() } else { self.to_f64() };
         Ok(match element {
             ElementType::Float => from_vec(self.shape(), numbers.iter().map(|x| *x as f32).collect())?.into(),
             ElementType::Double => from_vec(self.shape(), numbers)?.into(),
@@ -159,6 +162,24 @@ impl Value {
             ElementType::Uint64 => integers!(u64),
             _ => return Err(refused()),
         })
+    }
+}
+
+impl Value {
+    /// All elements in row-major order as integers; none of floating-point numbers.
+    fn to_integers(&self) -> Vec<i128> {
+        match self {
+            Self::F32(_) | Self::F64(_) | Self::F16(_) => Vec::new(),
+            Self::I8(a) => a.iter().map(|x| i128::from(*x)).collect(),
+            Self::I16(a) => a.iter().map(|x| i128::from(*x)).collect(),
+            Self::I32(a) => a.iter().map(|x| i128::from(*x)).collect(),
+            Self::I64(a) => a.iter().map(|x| i128::from(*x)).collect(),
+            Self::U8(a) => a.iter().map(|x| i128::from(*x)).collect(),
+            Self::U16(a) => a.iter().map(|x| i128::from(*x)).collect(),
+            Self::U32(a) => a.iter().map(|x| i128::from(*x)).collect(),
+            Self::U64(a) => a.iter().map(|x| i128::from(*x)).collect(),
+            Self::Bool(a) => a.iter().map(|x| i128::from(*x)).collect(),
+        }
     }
 }
 
@@ -184,6 +205,15 @@ mod tests {
         assert!(bytes().cast(ElementType::Int8).unwrap_err().to_string().contains("UINT8 cannot be fed as INT8"));
         let float: Value = from_vec(&[1], vec![1.5f32]).unwrap().into();
         assert!(float.cast(ElementType::Int64).is_err());
+    }
+
+    #[test]
+    fn integers_of_64_bits_lose_none() {
+        let large: Value = from_vec(&[2], vec![(1u64 << 53) + 1, i64::MAX as u64]).unwrap().into();
+        let cast = large.cast(ElementType::Int64).unwrap();
+        assert_eq!(cast, from_vec(&[2], vec![(1i64 << 53) + 1, i64::MAX]).unwrap().into());
+        let beyond: Value = from_vec(&[1], vec![1u64 << 63]).unwrap().into();
+        assert!(beyond.cast(ElementType::Int64).is_err());
     }
 
     #[test]

@@ -44,23 +44,25 @@ impl Gathering<'_> {
             if places.is_empty() {
                 continue;
             }
-            let by_channel = |of: &[Vec<Vec<f64>>], task: usize, place: usize| {
+            // Sums over the positions of a channel, or means where the number is one of positions.
+            let by_channel = |of: &[Vec<Vec<f64>>], is_mean: bool, task: usize, place: usize| {
                 let mut numbers = vec![0.0; *extent];
                 for (tap, pairs) in places {
+                    let share = if is_mean { *extent as f64 / pairs.len().max(1) as f64 } else { 1.0 };
                     let own = of.get(*tap).and_then(|own| own.get(task)).map(Vec::as_slice).unwrap_or_default();
                     let length = prepared.forward.gates.get(*tap).and_then(Option::as_ref).map_or(0, |g| g.extent);
                     for (position, channel) in pairs {
                         if let (Some(slot), Some(number)) =
                             (numbers.get_mut(*channel), own.get(place * length + position))
                         {
-                            *slot += number;
+                            *slot += share * number;
                         }
                     }
                 }
                 numbers
             };
             for place in &counted {
-                let numbers: Vec<Vec<f64>> = (0..tasks).map(|task| by_channel(&gates, task, *place)).collect();
+                let numbers: Vec<Vec<f64>> = (0..tasks).map(|task| by_channel(&gates, false, task, *place)).collect();
                 add_products(&mut group.by_sample, &numbers);
                 for (task, numbers) in numbers.iter().enumerate() {
                     if let Some(slot) = group.magnitudes.get_mut(task) {
@@ -70,7 +72,7 @@ impl Gathering<'_> {
                         add(slot, numbers, 1.0);
                     }
                     if let Some(slot) = group.activations.get_mut(task) {
-                        add(slot, &by_channel(&magnitudes, task, *place), 1.0);
+                        add(slot, &by_channel(&magnitudes, true, task, *place), 1.0);
                     }
                 }
             }

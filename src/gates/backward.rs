@@ -1,6 +1,6 @@
 //! Backward: one backward pass per task behind one forward pass.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::forward::Forward;
 use crate::Result;
@@ -63,9 +63,10 @@ pub(super) fn backward(
         let Some(graph) = &mut model.graph else { continue };
         let names = renamed(graph, task, &result.gradients);
         graph.output.clone_from(&outputs);
-        let gradient = |name: &str| match names.iter().find(|(of, _)| of == name) {
-            Some((_, value)) => Gradient::In(value.clone()),
-            None if result.unconnected.iter().any(|own| own == name) => Gradient::Zero,
+        let unconnected: BTreeSet<String> = result.unconnected.into_iter().collect();
+        let gradient = |name: &str| match names.get(name) {
+            Some(value) => Gradient::In(value.clone()),
+            None if unconnected.contains(name) => Gradient::Zero,
             None => Gradient::Unknown,
         };
         let gates =
@@ -103,7 +104,7 @@ pub(super) fn backward(
 }
 
 /// Gives the gradients names of their task, so that the next pass finds theirs free.
-fn renamed(graph: &mut GraphProto, task: usize, gradients: &[(String, String)]) -> Vec<(String, String)> {
+fn renamed(graph: &mut GraphProto, task: usize, gradients: &[(String, String)]) -> BTreeMap<String, String> {
     let name_of = |name: &str| format!("task/{task}/{name}");
     let from = graph.node.len().saturating_sub(gradients.len());
     for node in graph.node.iter_mut().skip(from) {

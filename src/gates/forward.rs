@@ -11,6 +11,7 @@ use crate::graph::Graph;
 use crate::losses::{Chosen, Emitter, Feed, Head, LossRequest, Target, TaskOutputs, choose};
 use crate::proto::build::int;
 use crate::proto::onnx::{ModelProto, NodeProto};
+use crate::proto::opset;
 use crate::tasks::Tasks;
 use crate::{Error, Result};
 
@@ -120,8 +121,13 @@ fn append(
     let Some(graph) = &mut model.graph else { return Err(Error::input("the model has no graph")) };
     let mut taken = BTreeSet::new();
     collect_names(graph, &mut taken);
-    let wanted: Vec<String> = names.iter().map(|task| format!("loss/{}", task.task)).collect();
-    taken.extend(wanted.iter().cloned());
+    let mut free = |mut name: String| {
+        while !taken.insert(name.clone()) {
+            name.push('_');
+        }
+        name
+    };
+    let wanted: Vec<String> = names.iter().map(|task| free(format!("loss/{}", task.task))).collect();
     let mut emitter = Emitter::new(opset, taken);
     let mut losses = Vec::new();
     let mut last: Vec<NodeProto> = Vec::new();
@@ -162,8 +168,4 @@ fn check(facts: &Facts, losses: &[Option<String>], samples: usize) -> Result<()>
         }
     }
     Ok(())
-}
-
-fn opset(model: &ModelProto) -> i64 {
-    model.opset_import.iter().find(|o| matches!(o.domain(), "" | "ai.onnx")).map_or(1, |o| o.version())
 }

@@ -9,9 +9,9 @@ use super::prepare::{Prepared, Unit, is_open};
 use super::rows::{Rows, Weight, check_memory, rows};
 use super::sums::{Gradients, GroupGradients, TaskGradients, WeightGradients};
 use crate::calibration::{Batch, Batches, Taps};
-use crate::coupling::Coupling;
+use crate::coupling::{Coupling, Role};
 use crate::engine::{Engine, Value};
-use crate::graph::Graph;
+use crate::graph::{Graph, MAIN};
 use crate::groups::Group;
 use crate::losses::LossRequest;
 use crate::tasks::Tasks;
@@ -67,7 +67,15 @@ pub fn gather(
     let positions = |at: &crate::calibration::GroupTap| at.segments.iter().flat_map(|s| s.positions()).collect();
     let places = taps.groups.iter().map(|own| own.iter().map(|at| (at.tap, positions(at))).collect()).collect();
     let count = tasks.tasks.len();
-    let new = |group: &Group| GroupGradients::new(count, group.extent, wish.activations);
+    // Gradients do not enter bodies, so that what these contract cannot be told from what does not matter.
+    let enters = |group: &Group| {
+        let mut contracting = group.members.iter().filter(|member| member.role == Role::Contracted);
+        contracting.any(|member| graph.node(member.node).scope != MAIN)
+    };
+    let new = |group: &Group| GroupGradients {
+        is_gated: vec![!enters(group); count],
+        ..GroupGradients::new(count, group.extent, wish.activations)
+    };
     let mut gathering = Gathering {
         wanted: Wanted {
             graph,

@@ -1,5 +1,7 @@
 //! Rows: which entries of which weights make each channel of a group.
 
+use std::collections::BTreeMap;
+
 use crate::coupling::{Coupling, Role};
 use crate::engine::ElementType;
 use crate::graph::{Graph, MAIN};
@@ -45,6 +47,7 @@ impl Rows {
 /// A weight that cannot be read.
 pub(super) fn rows(graph: &Graph, coupling: &Coupling, groups: &[Group]) -> Result<(Vec<Weight>, Vec<Vec<Rows>>)> {
     let mut weights: Vec<Weight> = Vec::new();
+    let mut known: BTreeMap<&str, usize> = BTreeMap::new();
     let mut all = Vec::with_capacity(groups.len());
     for group in groups {
         let mut own: Vec<Rows> = Vec::new();
@@ -60,14 +63,11 @@ pub(super) fn rows(graph: &Graph, coupling: &Coupling, groups: &[Group]) -> Resu
             {
                 continue;
             }
-            let weight = match weights.iter().position(|weight| weight.name == value.name) {
-                Some(weight) => weight,
-                None => {
-                    let values = tensor::to_f32(&constant.tensor).map_err(|e| e.tensor(value.name))?;
-                    weights.push(Weight { name: value.name.to_owned(), values });
-                    weights.len() - 1
-                }
-            };
+            let weight = *known.entry(value.name).or_insert(weights.len());
+            if weight == weights.len() {
+                let values = tensor::to_f32(&constant.tensor).map_err(|e| e.tensor(value.name))?;
+                weights.push(Weight { name: value.name.to_owned(), values });
+            }
             if seen.contains(&(weight, member.axis)) {
                 continue;
             }

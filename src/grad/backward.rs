@@ -41,7 +41,7 @@ pub struct Backward {
 /// unknown or no floating-point numbers.
 pub fn backward(model: &ModelProto, facts: &Facts, outputs: &[String], wanted: &[String]) -> Result<Backward> {
     let mut upgraded = None;
-    let opset = model.opset_import.iter().find(|o| matches!(o.domain(), "" | "ai.onnx")).map_or(1, |o| o.version());
+    let opset = crate::proto::opset(model);
     if opset < upgrade::OLDEST {
         return Err(Error::input(format!("gradients need operator set {}, the model has {opset}", upgrade::OLDEST))
             .help("convert it with onnx.version_converter"));
@@ -113,7 +113,8 @@ fn open(name: &str, fact: &Fact) -> ValueInfoProto {
     info
 }
 
-fn constants(graph: &GraphProto) -> BTreeMap<&str, &TensorProto> {
+/// What initializers and `Constant` nodes hold.
+pub(super) fn constants(graph: &GraphProto) -> BTreeMap<&str, &TensorProto> {
     let stored = graph.initializer.iter().map(|t| (t.name(), t));
     stored.chain(constants_of(&graph.node)).collect()
 }

@@ -9,6 +9,7 @@ use super::context::Context;
 use super::facts::{Fact, Facts};
 use super::step::Step;
 use super::walk::Walk;
+use crate::engine::ElementType;
 use crate::proto::build::{Nodes, int};
 use crate::proto::onnx::AttributeProto;
 
@@ -50,6 +51,11 @@ impl<'c, 'a> Composition<'c, 'a> {
 
     pub(super) fn shape(&self, name: &str) -> Result<Vec<usize>, String> {
         Ok(self.facts.get(name).ok_or_else(|| format!("the shape of `{name}` is not known"))?.shape.clone())
+    }
+
+    /// The type of a value.
+    pub(super) fn element(&self, name: &str) -> Result<ElementType, String> {
+        Ok(self.facts.get(name).ok_or_else(|| format!("the type of `{name}` is not known"))?.element)
     }
 
     /// The context, for what needs no gradient.
@@ -150,6 +156,20 @@ impl<'c, 'a> Composition<'c, 'a> {
         *extent = each;
         let names = self.context.split(x, axis, &vec![each; parts]);
         names.iter().for_each(|name| self.know(name, x, shape.clone()));
+        Ok(names)
+    }
+
+    /// The values along an axis cut into parts of these extents.
+    pub(super) fn split_into(&mut self, x: &str, axis: usize, extents: &[usize]) -> Result<Vec<String>, String> {
+        let shape = self.shape(x)?;
+        if shape.get(axis).copied() != extents.iter().try_fold(0usize, |n, d| n.checked_add(*d)) {
+            return Err("parts that do not fit".to_owned());
+        }
+        let names = self.context.split(x, axis, extents);
+        for (name, extent) in names.iter().zip(extents) {
+            let part = shape.iter().enumerate().map(|(place, n)| if place == axis { *extent } else { *n }).collect();
+            self.know(name, x, part);
+        }
         Ok(names)
     }
 

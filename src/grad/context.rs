@@ -108,9 +108,14 @@ impl<'a> Context<'a> {
 
     /// 1 where two values are equal, 0 elsewhere.
     pub(super) fn equal(&mut self, a: &str, b: &str, like: &str) -> Result<String, String> {
-        let element = self.fact(like)?.element;
         let same = self.op("Equal", &[a, b]);
-        Ok(self.node("Cast", &[&same], vec![int("to", i64::from(element as i32))]))
+        self.number(&same, like)
+    }
+
+    /// 1 where a flag is set, 0 elsewhere.
+    pub(super) fn number(&mut self, flag: &str, like: &str) -> Result<String, String> {
+        let element = self.fact(like)?.element;
+        Ok(self.node("Cast", &[flag], vec![int("to", i64::from(element as i32))]))
     }
 
     pub(super) fn shape_of(&mut self, name: &str) -> String {

@@ -3,12 +3,14 @@
 //! Invariants: values keep their names, nodes their order; what set 11 takes as inputs and older sets as attributes
 //! becomes constants in front of the node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::backward::constants;
 use super::facts::Facts;
 use crate::engine::ElementType;
 use crate::proto::build::{Nodes, text};
-use crate::proto::onnx::{ModelProto, NodeProto};
+use crate::proto::onnx::{GraphProto, ModelProto, NodeProto};
+use crate::proto::tensor::to_f32;
 
 /// The set that models are brought to.
 pub(super) const TARGET: i64 = 11;
@@ -21,14 +23,15 @@ pub(super) const OLDEST: i64 = 9;
 /// A node whose attributes are not understood, as text.
 pub(super) fn upgrade(model: &ModelProto, facts: &Facts, names: BTreeSet<String>) -> Result<ModelProto, String> {
     let mut model = model.clone();
-    let version = |domain: &str| matches!(domain, "" | "ai.onnx");
-    let before = model.opset_import.iter().find(|o| version(o.domain())).map_or(1, |o| o.version());
-    model.opset_import.iter_mut().filter(|o| version(o.domain())).for_each(|o| o.version = Some(TARGET));
+    let is_default = |domain: &str| matches!(domain, "" | "ai.onnx");
+    let before = crate::proto::opset(&model);
+    model.opset_import.iter_mut().filter(|o| is_default(o.domain())).for_each(|o| o.version = Some(TARGET));
     let Some(graph) = model.graph.as_mut() else { return Ok(model) };
+    let scales = scales(graph);
     let mut nodes = Nodes::new("upgraded", names);
     for mut node in std::mem::take(&mut graph.node) {
-        if matches!(node.domain(), "" | "ai.onnx") {
-            change(&mut node, &mut nodes, facts, before)?;
+        if is_default(node.domain()) {
+            change(&mut node, &mut nodes, facts, before, &scales)?;
         }
         nodes.list.push(node);
     }
@@ -36,7 +39,24 @@ pub(super) fn upgrade(model: &ModelProto, facts: &Facts, names: BTreeSet<String>
     Ok(model)
 }
 
-fn change(node: &mut NodeProto, nodes: &mut Nodes, facts: &Facts, before: i64) -> Result<(), String> {
+/// The constant scales of resizing nodes, by name.
+fn scales(graph: &GraphProto) -> BTreeMap<String, Vec<f32>> {
+    let constants = constants(graph);
+    let resizing = graph.node.iter().filter(|node| matches!(node.op_type(), "Upsample" | "Resize"));
+    let scales = resizing.filter_map(|node| {
+        let name = node.input.get(1)?;
+        Some((name.clone(), to_f32(constants.get(name.as_str())?).ok()?))
+    });
+    scales.collect()
+}
+
+fn change(
+    node: &mut NodeProto,
+    nodes: &mut Nodes,
+    facts: &Facts,
+    before: i64,
+    scales: &BTreeMap<String, Vec<f32>>,
+) -> Result<(), String> {
     let operator = node.op_type().to_owned();
     match operator.as_str() {
         "Clip" => {
@@ -67,11 +87,19 @@ fn change(node: &mut NodeProto, nodes: &mut Nodes, facts: &Facts, before: i64) -
         }
         "Upsample" | "Resize" => {
             node.op_type = Some("Resize".to_owned());
+            // Before set 11 engines rounded down on axes that grow, and up on those that shrink.
+            let scales = node.input.get(1).and_then(|name| scales.get(name)).map(Vec::as_slice).unwrap_or_default();
+            let shrinks = scales.iter().any(|scale| *scale < 1.0);
+            if shrinks && scales.iter().any(|scale| *scale > 1.0) {
+                return Err(
+                    "a Resize of an operator set below 11 that makes one axis longer and one shorter".to_owned()
+                );
+            }
             let region = nodes.constant(ElementType::Float, &[0], Vec::new());
             let place = node.input.len().min(1);
             node.input.insert(place, region);
             node.attribute.push(text("coordinate_transformation_mode", "asymmetric"));
-            node.attribute.push(text("nearest_mode", "floor"));
+            node.attribute.push(text("nearest_mode", if shrinks { "ceil" } else { "floor" }));
         }
         "Scatter" => node.op_type = Some("ScatterElements".to_owned()),
         "If" | "Loop" | "Scan" => return Err("a body of an operator set below 11".to_owned()),

@@ -78,7 +78,13 @@ impl<'a> Walk<'a> {
         }
         let needs = node.input.iter().map(|input| self.dependent.contains(input)).collect();
         let step = Step { node, gradients, needs };
+        let facts = self.context.facts;
+        let is_quantised = inner.iter().any(|name| facts.get(name).is_some_and(|fact| !fact.is_float()));
+        let before = self.context.nodes.list.len();
         let outcome = match table::rule_for(node.domain(), node.op_type()) {
+            Some(_) if is_quantised && !table::MOVING.contains(&node.op_type()) => {
+                Err("computes with quantised numbers".to_owned())
+            }
             Some(rule) => rule(&step, &mut self.context),
             None => Err("no rule".to_owned()),
         };
@@ -95,6 +101,8 @@ impl<'a> Walk<'a> {
                 }
             }
             Err(reason) => {
+                // What a rule emitted before it gave up may not even be valid.
+                self.context.nodes.list.truncate(before);
                 self.stop(node, reason);
                 self.behind.extend(inner);
             }
@@ -125,20 +133,19 @@ fn bodies(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
 }
 
 /// The values that depend on what is wanted and carry a gradient: floating-point numbers, and the integers that stand for
-/// some. A body may read any value around it.
+/// some, or are made of such integers; places, extents and truths stand for none. A body may read any value around it.
 fn dependent(nodes: &[NodeProto], facts: &Facts, wanted: &[String]) -> BTreeSet<String> {
     let mut dependent: BTreeSet<String> = wanted.iter().cloned().collect();
     for node in nodes {
         let reads = node.input.iter().any(|name| dependent.contains(name))
             || bodies(node).flat_map(taken).any(|name| dependent.contains(&name));
         if reads {
-            let element = |name: &String| facts.get(name).map(|fact| fact.element);
-            let quantised = node.input.first().filter(|name| dependent.contains(*name)).and_then(element);
-            let quantised = quantised.filter(|e| matches!(e, ElementType::Int8 | ElementType::Uint8));
+            let stands_for_some =
+                |name: &String| dependent.contains(name) && facts.get(name).is_some_and(|f| !f.is_float());
+            let is_quantised = node.op_type() == "QuantizeLinear" || node.input.iter().any(stands_for_some);
             let carries = |name: &&String| {
-                facts.get(*name).is_some_and(Fact::is_float)
-                    || node.op_type() == "QuantizeLinear"
-                    || quantised.is_some() && element(name) == quantised
+                let is_place = |fact: &Fact| matches!(fact.element, ElementType::Int64 | ElementType::Bool);
+                facts.get(*name).is_some_and(|fact| fact.is_float() || is_quantised && !is_place(fact))
             };
             dependent.extend(node.output.iter().filter(carries).cloned());
         }

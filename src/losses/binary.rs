@@ -34,8 +34,10 @@ impl Binary {
     pub(super) fn loss(&self, labels: &str, emitter: &mut Emitter) -> String {
         let x = &self.rows;
         let loss = if self.is_logits {
-            // max(x, 0) - x y + log(1 + exp(-|x|)), which overflows nowhere.
-            let positive = emitter.op("Relu", &[x]);
+            // max(x, 0) - x y + log(1 + exp(-|x|)), which overflows nowhere. Max shares its gradient where both are equal, so
+            // that at 0 it is 1/2 - y.
+            let zero = emitter.number(0.0);
+            let positive = emitter.op("Max", &[x, &zero]);
             let product = emitter.op("Mul", &[x, labels]);
             let size = emitter.op("Abs", &[x]);
             let negative = emitter.op("Neg", &[&size]);

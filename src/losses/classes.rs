@@ -15,7 +15,8 @@ pub(super) struct Classes {
     pub(super) count: usize,
 }
 
-/// The axis of a sample that holds classes: that of the softmax, or the one that the labels lack, or the first.
+/// The axis of a sample that holds classes: that of the softmax, or the one that the labels lack, or the only one, or the
+/// first where no softmax tells of another.
 pub(super) fn class_axis(target: &Target) -> Result<usize> {
     let extents = target.extents()?;
     let known = target.head.axis.and_then(|axis| target.axis(axis));
@@ -31,7 +32,11 @@ pub(super) fn class_axis(target: &Target) -> Result<usize> {
     let lacked = |axis: &usize| extents.get(*axis).is_some_and(|n| *n > 1) && without(*axis) == labels;
     let found = match &target.labels {
         Some(_) => (0..extents.len()).find(lacked),
-        None => Some(0).filter(|_| extents.first().is_some_and(|n| *n > 1)),
+        None => {
+            let is_lost = matches!(target.head.activation, Activation::Softmax | Activation::LogSoftmax);
+            let mut wide = (0..extents.len()).filter(|axis| extents.get(*axis).is_some_and(|n| *n > 1));
+            wide.next().filter(|axis| if is_lost { wide.next().is_none() } else { *axis == 0 })
+        }
     };
     found.ok_or_else(|| {
         let what = match &target.labels {

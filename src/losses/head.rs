@@ -3,6 +3,8 @@
 //! Spec: <https://onnx.ai/onnx/operators/onnx__Softmax.html>; before set 13 Softmax flattens what stands from its axis
 //! on, and the default axis is 1 instead of -1.
 
+use std::collections::BTreeMap;
+
 use crate::proto::onnx::{ModelProto, NodeProto};
 
 /// The function that made an output.
@@ -36,13 +38,14 @@ impl Head {
     /// Walks back from an output of a known rank, through what only hands values on.
     pub fn of(model: &ModelProto, output: &str, rank: usize) -> Self {
         let Some(graph) = &model.graph else { return Self::UNKNOWN };
-        let opset = model.opset_import.iter().find(|o| matches!(o.domain(), "" | "ai.onnx")).map_or(1, |o| o.version());
-        let producer = |name: &str| graph.node.iter().find(|n| n.output.first().is_some_and(|o| o == name));
+        let opset = crate::proto::opset(model);
+        let producers: BTreeMap<&str, &NodeProto> =
+            graph.node.iter().filter_map(|n| Some((n.output.first()?.as_str(), n))).collect();
         let mut name = output;
         // Which axis of the value at hand each axis of the output is; none once axes were put together.
         let mut axes: Option<Vec<usize>> = Some((0..rank).collect());
         let mut is_direct = true;
-        while let Some(node) = producer(name) {
+        while let Some(node) = producers.get(name) {
             let Some(input) = node.input.first() else { break };
             let found = match node.op_type() {
                 "Softmax" => Activation::Softmax,

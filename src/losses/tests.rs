@@ -213,6 +213,26 @@ fn every_gradient_is_what_differences_say() {
     assert_eq!(checked, 4 * LOSSES.len() - 2 * 3 - 1);
 }
 
+/// sigmoid(0) - label, mean of both: a logit of 0 is no kink.
+#[test]
+fn a_logit_of_zero_has_the_gradient_of_its_probability() {
+    let x = floats(&[1, 2], &[0., 0.]);
+    let labels = Some(floats(&[1, 2], &[1., 0.25]));
+    let case = Case::new("in x [n,2]\ny = Identity(x)\nout y", &x, labels, "binary-cross-entropy").unwrap();
+    near(&case.gradients(&x).0, &[-0.25, 0.125]);
+}
+
+/// Behind a Reshape it is not known along which axis the probabilities sum up to 1, unless there is but one.
+#[test]
+fn classes_whose_axis_is_lost_are_not_guessed() {
+    let x = floats(&[1, 2, 3], &[0.5, -1., 2., 1., 3., -2.]);
+    let of = |shape: &str| format!("in x [n,2,3]\ns = Softmax(x, axis=-1)\ny = Reshape(s, {shape})\nout y");
+    assert!(Case::new(&of("{0,3,2}"), &x, None, "pseudo").is_err());
+    let row = floats(&[1, 1, 3], &[0., 0., 1f32.ln()]);
+    let one = "in x [n,1,3]\ns = Softmax(x, axis=-1)\ny = Reshape(s, {0,3,1})\nout y";
+    near(&Case::new(one, &row, None, "pseudo").unwrap().values(&row), &[3f64.ln()]);
+}
+
 #[test]
 fn what_does_not_fit_names_task_output_and_shapes() {
     let x = floats(&[2, 3], &[0.; 6]);

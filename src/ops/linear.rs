@@ -87,6 +87,8 @@ pub enum Padding {
     Same {
         /// The smaller half comes first.
         upper: bool,
+        /// What a transposed convolution adds behind every axis before it is cut to its output.
+        extra: Vec<usize>,
     },
 }
 
@@ -149,11 +151,13 @@ fn window(node: &NodeProto, constant: Constants<'_>, transposed: bool) -> Option
     };
     let strides = list("strides", 1)?;
     let dilations = list("dilations", 1)?;
+    let extra = list("output_padding", 0)?;
     let padding = match (text(node, "auto_pad").as_slice(), integers(node, "output_shape")) {
-        (b"SAME_UPPER", _) => Padding::Same { upper: true },
-        (b"SAME_LOWER", _) => Padding::Same { upper: false },
+        (b"SAME_UPPER", _) => Padding::Same { upper: true, extra },
+        (b"SAME_LOWER", _) => Padding::Same { upper: false, extra },
+        // Said extents of the output win over all other ways to pad.
+        (_, [_, ..]) if transposed => Padding::Same { upper: false, extra },
         (b"VALID", _) => Padding::Begin(vec![0; kernel.len()]),
-        (_, [_, ..]) if transposed => Padding::Same { upper: false },
         _ => Padding::Begin(match integers(node, "pads") {
             [] => vec![0; kernel.len()],
             given => given.iter().take(kernel.len()).map(|v| usize::try_from(*v).ok()).collect::<Option<_>>()?,

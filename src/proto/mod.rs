@@ -23,3 +23,8 @@ pub use map::Pages;
 pub use read::{ModelFile, decode, read};
 pub use slice::Slice;
 pub use write::{ExternalStyle, Output, PROTOBUF_LIMIT, WriteOptions, write};
+
+/// The version of the default operator set; 1 where the model names none.
+pub(crate) fn opset(model: &onnx::ModelProto) -> i64 {
+    model.opset_import.iter().find(|o| matches!(o.domain(), "" | "ai.onnx")).map_or(1, |o| o.version())
+}

@@ -6,10 +6,12 @@
 
 use std::collections::BTreeSet;
 
+use super::bias::BEYOND;
+use super::constants::holds;
 use super::frontier::{Frontier, Later};
-use super::least_squares::{Work, rows_per_batch};
+use super::least_squares::{Work, rows_per_sample};
 use super::plan::{Bias, Contraction, Left, Plan, label};
-use super::rows::{Channels, Numbers, output_axis};
+use super::rows::{Channels, Numbers, Positions, output_axis};
 use super::targets::{Dense, Target, targets};
 use super::{RepairConfig, bias};
 use crate::Result;
@@ -69,7 +71,7 @@ pub(super) fn estimate(work: &mut Work<'_>, dense: &Dense<'_>, plan: &Plan, conf
         .filter(|c| !normalised.contains(&c.output) && !work.wiring.outputs.contains(&c.output))
         .map(|c| Contraction { aim: c.output.clone(), chain: Vec::new(), ..c.clone() })
         .collect();
-    let rows: Vec<usize> = folded.iter().map(|c| rows_per_batch(c, dense)).collect();
+    let rows: Vec<usize> = folded.iter().map(|c| rows_per_sample(c, dense)).collect();
     for (contraction, found) in folded.iter().zip(targets(dense, &folded, &rows)?) {
         match found {
             Ok(found) => steps.push(Step::Folded(contraction, found)),
@@ -144,7 +146,7 @@ fn one(work: &mut Work<'_>, frontier: &mut Frontier<'_>, step: &Step<'_>, later:
                 match step {
                     Step::Norm(..) => {
                         let view = Channels::along(&value.shape, 1)?;
-                        let rows = super::rows::choose(view.rows(), usize::MAX, batch, 0);
+                        let rows = Positions::of(&value.shape, 1, batch, None)?.choose(usize::MAX, batch, 0);
                         rows.iter().for_each(|row| found.add(view.row(&value.data, *row)));
                     }
                     Step::Folded(contraction, targets) => {
@@ -167,14 +169,18 @@ fn one(work: &mut Work<'_>, frontier: &mut Frontier<'_>, step: &Step<'_>, later:
     match step {
         Step::Norm(node, _, constants) => {
             let why = why.or_else(|| found.moments().is_none().then(|| "its data is not finite".to_owned()));
-            if let Some(why) = why {
+            let moments = found.moments().unwrap_or_default();
+            let parts = [moments.iter().map(|m| m.0).collect::<Vec<_>>(), moments.iter().map(|m| m.1).collect()];
+            let fits = |((_, name), numbers): (&(usize, String), &Vec<f64>)| {
+                work.constants.header(work.model, name).is_some_and(|(kind, _)| holds(kind, numbers))
+            };
+            let beyond = || (!constants.iter().zip(&parts).all(fits)).then(|| BEYOND.to_owned());
+            if let Some(why) = why.or_else(beyond) {
                 let nodes = work.model.graph.as_ref().map_or(&[][..], |g| &g.node);
                 let node = nodes.get(*node).map(label).unwrap_or_default();
                 work.left.push(Left { node, why });
                 return Ok(());
             }
-            let moments = found.moments().unwrap_or_default();
-            let parts = [moments.iter().map(|m| m.0).collect::<Vec<_>>(), moments.iter().map(|m| m.1).collect()];
             for ((slot, name), numbers) in constants.iter().zip(&parts) {
                 bias::replace(work, *node, *slot, name, numbers)?;
             }
@@ -221,7 +227,5 @@ fn fold(work: &mut Work<'_>, contraction: &Contraction, targets: &[Target], foun
         }
         bias.push((old.get(channel).copied().unwrap_or(0.0) - mean) * factor + aim_mean);
     }
-    work.constants.set(work.model, &contraction.weight, &weights)?;
-    bias::put(work, contraction, &bias)?;
-    Ok(None)
+    bias::write(work, contraction, Some(&weights), &bias)
 }

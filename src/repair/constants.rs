@@ -9,6 +9,7 @@ use half::{bf16, f16};
 
 use super::quantised::Quantised;
 use super::wiring::reads;
+use crate::calibration::collect_names;
 use crate::ops::dequantised;
 use crate::proto::build::declaration;
 use crate::proto::onnx::tensor_proto::DataType;
@@ -52,9 +53,9 @@ impl Constants {
             for (index, tensor) in graph.initializer.iter().enumerate() {
                 places.insert(tensor.name().to_owned(), Place::Initializer(index));
             }
-            names.extend(graph.input.iter().map(|i| i.name().to_owned()));
+            // Those inside bodies as well, which must not be given twice either.
+            collect_names(graph, &mut names);
             for (index, node) in graph.node.iter().enumerate() {
-                names.extend(node.output.iter().cloned().chain(reads(node)));
                 let attribute = node.attribute.iter().position(|a| a.t.is_some());
                 if let (true, Some(attribute), Some(output)) =
                     (crate::graph::is_constant(node), attribute, node.output.first())
@@ -62,7 +63,6 @@ impl Constants {
                     places.insert(output.clone(), Place::Node(index, attribute));
                 }
             }
-            names.extend(places.keys().cloned());
         }
         let quantised = quantised(model, &places);
         Self { places, quantised, names, changed: BTreeMap::new(), added: BTreeMap::new() }
@@ -113,12 +113,46 @@ impl Constants {
     /// # Errors
     /// A name that is no constant, numbers that do not fit its shape or type.
     pub(super) fn set(&mut self, model: &mut ModelProto, name: &str, values: &[f64]) -> Result<()> {
+        self.store(model, name, values, false)
+    }
+
+    /// Gives the weight of a node other numbers, of which `bias` is about to get others as well. Where both are
+    /// quantised, integers are added up before they are scaled: the scale of the bias is that of the data times that of
+    /// the weight, and grows with it.
+    ///
+    /// # Errors
+    /// As [`Constants::set`].
+    pub(super) fn set_weight(
+        &mut self,
+        model: &mut ModelProto,
+        name: &str,
+        values: &[f64],
+        bias: Option<&str>,
+    ) -> Result<()> {
+        let scales = |own: &Self, model: &ModelProto, name: &str| {
+            let parts = own.quantised.get(name)?;
+            Some(own.read(model, parts)?.scales().to_vec())
+        };
+        let follower = bias.and_then(|bias| Some((self.quantised.get(bias)?.clone(), scales(self, model, bias)?)));
+        let (Some((parts, of_bias)), Some(before)) = (follower, scales(self, model, name)) else {
+            return self.set(model, name, values);
+        };
+        let follows = !parts.fixed && (before.len() == 1 || before.len() == of_bias.len());
+        self.store(model, name, values, !follows)?;
+        let after = scales(self, model, name).filter(|after| *after != before);
+        let Some(after) = after else { return Ok(()) };
+        let growth = before.iter().zip(&after).map(|(before, after)| after / before).cycle();
+        let grown: Vec<f64> = of_bias.iter().zip(growth).map(|(scale, growth)| scale * growth).collect();
+        self.set(model, &parts.scale, &grown)
+    }
+
+    fn store(&mut self, model: &mut ModelProto, name: &str, values: &[f64], keeps_scale: bool) -> Result<()> {
         let missing = || Error::input("there is no such constant").tensor(name);
         if let Some(parts) = self.quantised.get(name).cloned() {
             let mut quantised = self.read(model, &parts).ok_or_else(missing)?;
             let old = quantised.numbers();
             let scales = quantised.scales().to_vec();
-            quantised.store(values, parts.fixed);
+            quantised.store(values, parts.fixed || keeps_scale);
             let tensor = self.get_mut(model, &parts.stored).ok_or_else(missing)?;
             *tensor = quantised.encode(tensor)?;
             self.note(&parts.stored, &old, &quantised.numbers());
@@ -191,6 +225,16 @@ impl Constants {
         self.added.insert(name.clone(), reader);
         Ok(name)
     }
+}
+
+/// True if numbers stay finite as this element type, as which readers see them.
+pub(super) fn holds(kind: i32, values: &[f64]) -> bool {
+    values.iter().all(|value| match DataType::try_from(kind) {
+        Ok(DataType::Float) => (*value as f32).is_finite(),
+        Ok(DataType::Float16) => f16::from_f64(*value).is_finite(),
+        Ok(DataType::Bfloat16) => bf16::from_f64(*value).is_finite(),
+        _ => value.is_finite(),
+    })
 }
 
 /// The numbers of a floating-point tensor, as exact as they are stored.

@@ -161,10 +161,13 @@ struct Piece<'m> {
     border: Vec<String>,
 }
 
+/// How many shapes of inputs sessions are kept for, each with the weights: samples may all be of different lengths.
+const SESSIONS: usize = 2;
+
 /// A session and the inputs that it takes.
 type Opened = (Vec<InputFact>, Arc<dyn Session>);
 
-/// Sessions for the shapes that were seen so far.
+/// Sessions for the shapes that were seen last.
 struct Sessions<'a> {
     engine: &'a dyn Engine,
     piece: &'a Piece<'a>,
@@ -188,8 +191,14 @@ impl Sessions<'_> {
     fn session(&self, facts: &[InputFact], wanted: &[String]) -> Result<Arc<dyn Session>> {
         let poisoned = |_| Error::engine("another run of the model has failed");
         let mut open = self.open.lock().map_err(poisoned)?;
-        if let Some((_, session)) = open.iter().find(|(known, _)| known == facts) {
-            return Ok(session.clone());
+        if let Some(at) = open.iter().position(|(known, _)| known == facts) {
+            let known = open.remove(at);
+            let session = known.1.clone();
+            open.push(known);
+            return Ok(session);
+        }
+        if open.len() >= SESSIONS {
+            open.remove(0);
         }
         let model = extract(self.piece.model, self.piece.nodes, facts, wanted);
         let session: Arc<dyn Session> = self.engine.open(&model, facts, wanted)?.into();

@@ -50,7 +50,7 @@ pub(super) fn refit(
     contractions: &[Contraction],
     config: &RepairConfig,
 ) -> Result<()> {
-    let rows: Vec<usize> = contractions.iter().map(|c| rows_per_batch(c, dense)).collect();
+    let rows: Vec<usize> = contractions.iter().map(|c| rows_per_sample(c, dense)).collect();
     let mut frontier = Frontier::new(dense.engine, dense.batches, config.memory / 2);
     let mut known: VecDeque<Targets> = VecDeque::new();
     for (index, contraction) in contractions.iter().enumerate() {
@@ -75,7 +75,7 @@ pub(super) fn refit(
 /// How many contractions from `start` on have targets that fit a quarter of the memory together; at least one.
 fn fitting(contractions: &[Contraction], rows: &[usize], start: usize, dense: &Dense<'_>) -> usize {
     let bytes = |(c, rows): (&Contraction, &usize)| {
-        c.linear.all_outputs().saturating_mul(rows.saturating_mul(dense.batches.len())).saturating_mul(4)
+        c.linear.all_outputs().saturating_mul(rows.saturating_mul(dense.batches.samples())).saturating_mul(4)
     };
     let sizes = contractions.iter().zip(rows).skip(start).map(bytes);
     let sums = sizes.scan(0usize, |all, size| {
@@ -85,10 +85,10 @@ fn fitting(contractions: &[Contraction], rows: &[usize], start: usize, dense: &D
     sums.take_while(|all| *all <= dense.memory / 4).count().max(1)
 }
 
-/// How many positions of every batch are looked at.
-pub(super) fn rows_per_batch(contraction: &Contraction, dense: &Dense<'_>) -> usize {
+/// How many positions of every sample are looked at: as many of each, however batches are cut.
+pub(super) fn rows_per_sample(contraction: &Contraction, dense: &Dense<'_>) -> usize {
     let rows = contraction.linear.inputs.saturating_mul(ROWS_PER_INPUT).max(LEAST_ROWS);
-    rows.div_ceil(dense.batches.len().max(1))
+    rows.div_ceil(dense.batches.samples().max(1))
 }
 
 /// The values of the pruned model that a fit needs: the data, and what is added to the output.
@@ -258,11 +258,43 @@ fn undo(rows: &mut [f64], factors: &[(f64, f64)]) {
 /// What is added to the output in the rows of a target.
 fn addends(linear: &Linear, value: &crate::engine::Value, target: &Target) -> Result<Vec<f64>> {
     let value = Numbers::of(value)?;
-    if value.shape != target.shape {
-        return Err(Error::input("what is added to its output has another shape"));
+    let view = Channels::along(&target.shape, output_axis(linear, target.shape.len())?)?;
+    if value.shape == target.shape {
+        return Ok(target.rows.iter().flat_map(|row| view.row(&value.data, *row)).collect());
     }
-    let view = Channels::along(&value.shape, output_axis(linear, value.shape.len())?)?;
-    Ok(target.rows.iter().flat_map(|row| view.row(&value.data, *row)).collect())
+    let steps = steps(&value.shape, &target.shape)
+        .ok_or_else(|| Error::input("what is added to its output has a shape that does not broadcast to it"))?;
+    let inner = view.inner.max(1);
+    let number = |row: usize, channel: usize| {
+        let mut place = (row / inner * view.channels + channel) * inner + row % inner;
+        let mut at = 0;
+        for (extent, step) in target.shape.iter().zip(&steps).rev() {
+            at += place % extent.max(&1) * step;
+            place /= extent.max(&1);
+        }
+        value.data.get(at).copied().map_or(0.0, f64::from)
+    };
+    Ok(target
+        .rows
+        .iter()
+        .flat_map(|row| (0..view.channels).map(move |channel| (*row, channel)))
+        .map(|(row, channel)| number(row, channel))
+        .collect())
+}
+
+/// How far apart neighbours along each axis of `to` lie in a value of the shape `from`; `None` if it does not broadcast.
+fn steps(from: &[usize], to: &[usize]) -> Option<Vec<usize>> {
+    let missing = to.len().checked_sub(from.len())?;
+    let mut steps = vec![0; to.len()];
+    let mut step = 1usize;
+    for ((own, whole), into) in from.iter().rev().zip(to.iter().rev()).zip(steps.iter_mut().skip(missing).rev()) {
+        if *own != 1 {
+            (own == whole).then_some(())?;
+            *into = step;
+        }
+        step = step.checked_mul(*own)?;
+    }
+    Some(steps)
 }
 
 /// Solves and writes the new weights and bias.
@@ -298,7 +330,5 @@ fn solve(
         }
         bias.extend(fit.bias);
     }
-    work.constants.set(work.model, &contraction.weight, &weights)?;
-    super::bias::put(work, contraction, &bias)?;
-    Ok(None)
+    super::bias::write(work, contraction, Some(&weights), &bias)
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::Result;
 use super::frontier::{Frontier, Later};
-use super::least_squares::{Work, rows_per_batch};
+use super::least_squares::{Work, rows_per_sample};
 use super::plan::{Bias, Contraction, Left};
 use super::rows::{Gather, Numbers};
 use super::targets::{Dense, fits, select, target};
@@ -54,7 +54,7 @@ pub(super) fn compensate(work: &mut Work<'_>, dense: &Dense<'_>, contractions: &
         for (contraction, sums) in concerned.iter().zip(&mut sums) {
             let mut add = || -> Result<()> {
                 let aim = value_of(values, &contraction.aim)?;
-                let target = target(dense, contraction, &aim, batch, rows_per_batch(contraction, dense))?;
+                let target = target(dense, contraction, &aim, batch, rows_per_sample(contraction, dense))?;
                 let data = value_of(values, &contraction.data)?;
                 let data = match dense.kept.activations.get(&contraction.data) {
                     Some(axes) => select(&data, axes)?,
@@ -117,8 +117,7 @@ fn write(work: &mut Work<'_>, contraction: &Contraction, sums: &Sums) -> Result<
     if bias.iter().any(|b| !b.is_finite()) {
         return Ok(Some("its data is not finite".to_owned()));
     }
-    super::bias::put(work, contraction, &bias)?;
-    Ok(None)
+    super::bias::write(work, contraction, None, &bias)
 }
 
 impl Work<'_> {

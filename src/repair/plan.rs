@@ -169,11 +169,14 @@ fn bias(
     output: &str,
 ) -> Option<Bias> {
     if let Some(name) = linear.bias.and_then(|slot| node.input.get(slot)).filter(|name| !name.is_empty()) {
-        let numbers = constants.numbers(model, name)?;
-        let recurrent = matches!(linear.geometry, Geometry::Recurrent { .. });
-        let expected = linear.all_outputs() * if recurrent { 2 } else { 1 };
-        // A single number is replaced by one for every channel.
-        return (numbers.len() == expected || numbers.len() == 1 && !recurrent).then(|| Bias::Own(name.clone()));
+        let (count, dims) = (constants.numbers(model, name)?.len(), constants.dims(model, name)?);
+        let fits = match linear.geometry {
+            Geometry::Window(_) => count == linear.all_outputs(),
+            // A matrix may have a number for every row. A single number is replaced by one for every channel.
+            Geometry::Rows { .. } => count == 1 || per_channel(&dims, linear),
+            Geometry::Recurrent { .. } => count == linear.all_outputs().checked_mul(2)?,
+        };
+        return fits.then(|| Bias::Own(name.clone()));
     }
     let nodes: &[NodeProto] = model.graph.as_ref().map_or(&[], |g| &g.node);
     let next = wiring.only_reader(output).and_then(|(reader, slot)| Some((reader, nodes.get(reader)?, slot)));

@@ -90,11 +90,55 @@ pub(super) fn output_axis(linear: &Linear, rank: usize) -> Result<usize> {
     rank.checked_sub(from_end).ok_or_else(|| Error::input(format!("a value of rank {rank} has no channel axis")))
 }
 
-/// `count` positions of a batch of which `rows` are there, in increasing order.
-pub(super) fn choose(rows: usize, count: usize, batch: BatchFacts, seed: u64) -> Vec<usize> {
-    let places = batch.samples + batch.filler;
-    // The batch axis is the outermost one, where positions can be told apart by sample at all.
-    let valid = if places > 0 && rows.is_multiple_of(places) { rows / places * batch.samples } else { rows };
+/// The positions that are seen of a value of this shape, of which `axis` holds the channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Positions {
+    rows: usize,
+    /// How many neighbours belong to one place of the batch.
+    inner: usize,
+}
+
+impl Positions {
+    /// `first` says on which axis the batch is known to lie. Otherwise it is the outermost one, or where that cannot
+    /// be, the first with as many places.
+    pub(super) fn of(shape: &[usize], axis: usize, batch: BatchFacts, first: Option<usize>) -> Result<Self> {
+        let rows = Channels::along(shape, axis)?.rows();
+        let places = batch.samples + batch.filler;
+        let behind = |at: usize| {
+            let others = shape.iter().enumerate().skip(at + 1).filter(|(other, _)| *other != axis);
+            others.map(|(_, extent)| *extent).product::<usize>()
+        };
+        let outermost = if axis == 0 { 1 } else { 0 };
+        let extent = |at: usize| shape.get(at).copied().filter(|_| at != axis).unwrap_or(0);
+        let is_batch = |at: &usize| extent(*at) == places;
+        let merged = places > 0 && extent(outermost).is_multiple_of(places);
+        let found = first.filter(is_batch).or_else(|| match merged {
+            // What was merged with the batch lies behind it.
+            true => None,
+            false => (0..shape.len()).find(is_batch),
+        });
+        Ok(match found {
+            Some(at) => Self { rows, inner: behind(at) },
+            None if places > 0 && rows.is_multiple_of(places) => Self { rows, inner: rows / places },
+            None => Self { rows, inner: 0 },
+        })
+    }
+
+    /// `per_sample` positions for every sample of the batch, spread evenly and in increasing order.
+    pub(super) fn choose(self, per_sample: usize, batch: BatchFacts, seed: u64) -> Vec<usize> {
+        let (places, block) = (batch.samples + batch.filler, batch.samples.saturating_mul(self.inner));
+        // Positions that cannot be told apart by sample count all of them.
+        if batch.filler == 0 || block == 0 {
+            return choose(self.rows, per_sample.saturating_mul(batch.samples), batch, seed);
+        }
+        let valid = self.rows / places.max(1) * batch.samples;
+        let chosen = choose(valid, per_sample.saturating_mul(batch.samples), batch, seed);
+        chosen.into_iter().map(|row| row / block * (places * self.inner) + row % block).collect()
+    }
+}
+
+/// `count` of `valid` positions, in increasing order.
+fn choose(valid: usize, count: usize, batch: BatchFacts, seed: u64) -> Vec<usize> {
     if count >= valid {
         return (0..valid).collect();
     }
@@ -241,12 +285,14 @@ fn padding(window: &Window, data: &[usize], output: &[usize]) -> Vec<i64> {
     let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX / 4);
     match &window.padding {
         Padding::Begin(begin) => begin.iter().map(|n| signed(*n)).collect(),
-        Padding::Same { upper } => (0..window.kernel.len())
+        Padding::Same { upper, extra } => (0..window.kernel.len())
             .map(|axis| {
                 let get = |list: &[usize]| signed(list.get(axis).copied().unwrap_or(1));
-                let reach = (get(&window.kernel) - 1) * get(&window.dilations) + 1;
+                let reach = (get(&window.kernel) - 1).saturating_mul(get(&window.dilations)).saturating_add(1);
                 let (long, short) = if window.transposed { (get(output), get(data)) } else { (get(data), get(output)) };
-                let total = ((short - 1) * get(&window.strides) + reach - long).max(0);
+                let more = extra.get(axis).filter(|_| window.transposed).map_or(0, |n| signed(*n));
+                let spread = (short - 1).saturating_mul(get(&window.strides)).saturating_add(more);
+                let total = spread.saturating_add(reach).saturating_sub(long).max(0);
                 if *upper { total / 2 } else { total - total / 2 }
             })
             .collect(),
@@ -261,10 +307,53 @@ mod tests {
     #[test]
     fn filler_is_never_chosen() {
         let batch = BatchFacts { index: 0, samples: 3, filler: 1 };
-        assert_eq!(choose(16, 100, batch, 1), (0..12).collect::<Vec<_>>());
-        let few = choose(16, 6, batch, 1);
+        let of = |shape: &[usize], axis: usize, per_sample: usize, seed: u64| {
+            Positions::of(shape, axis, batch, None).unwrap().choose(per_sample, batch, seed)
+        };
+        assert_eq!(of(&[4, 5, 4], 1, 100, 1), (0..12).collect::<Vec<_>>());
+        let few = of(&[4, 5, 4], 1, 2, 1);
         assert!(few.len() == 6 && few.iter().all(|row| *row < 12) && few.is_sorted(), "{few:?}");
-        assert_ne!(choose(1000, 6, batch, 1), choose(1000, 6, batch, 2));
+        assert_ne!(of(&[4, 5, 250], 1, 2, 1), of(&[4, 5, 250], 1, 2, 2));
+        // A batch that something was merged with, one behind the channels, and one behind time.
+        assert_eq!(of(&[8, 5], 1, 100, 1), (0..6).collect::<Vec<_>>());
+        assert_eq!(of(&[5, 4], 0, 100, 1), [0, 1, 2]);
+        assert_eq!(of(&[3, 4, 5], 2, 100, 1), [0, 1, 2, 4, 5, 6, 8, 9, 10]);
+        assert!(of(&[300, 4, 5], 2, 2, 1).iter().all(|row| row % 4 < 3));
+        // As long as the batch, but known to be time.
+        let known = Positions::of(&[4, 4, 5], 2, batch, Some(1)).unwrap();
+        assert_eq!(known.choose(2, BatchFacts { samples: 1, filler: 3, ..batch }, 1).len(), 2);
+        assert!(known.choose(100, batch, 1).iter().all(|row| row % 4 < 3));
+        // Nothing tells samples apart.
+        assert_eq!(of(&[3, 5], 1, 100, 1), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_shorter_batch_has_the_share_of_its_samples() {
+        let of = |samples: usize| {
+            let batch = BatchFacts { index: 0, samples, filler: 0 };
+            Positions::of(&[samples, 3, 50], 1, batch, None).unwrap().choose(10, batch, 0).len()
+        };
+        assert_eq!((of(8), of(1)), (80, 10));
+    }
+
+    /// What ONNX Runtime 1.31 cuts off before 5 numbers that a step of 2 spreads.
+    #[test]
+    fn transposed_windows_begin_where_the_runtime_begins() {
+        let begin = |attributes: &str, kernel: usize, output: usize| {
+            let text = format!("in x [1,1,5]\ny = ConvTranspose(x, w[1,1,{kernel}], strides=[2], {attributes})\nout y");
+            let model = crate::text::parse(&text).unwrap();
+            let node = &model.graph.unwrap().node[0];
+            let linear = Linear::of(node, &|slot| (slot == 1).then(|| vec![1, 1, kernel])).unwrap();
+            Gather::new(&linear, &[1, 1, 5], &[1, 1, output]).unwrap().begin[0]
+        };
+        let begins = |attributes: &str, output: usize| [3, 4, 5].map(|kernel| begin(attributes, kernel, output));
+        assert_eq!(begins("auto_pad=\"SAME_UPPER\"", 10), [0, 1, 1]);
+        assert_eq!(begins("auto_pad=\"SAME_LOWER\"", 10), [1, 1, 2]);
+        assert_eq!(begins("auto_pad=\"SAME_UPPER\", output_padding=[1]", 10), [1, 1, 2]);
+        assert_eq!(begins("auto_pad=\"SAME_LOWER\", output_padding=[1]", 10), [1, 2, 2]);
+        assert_eq!(begins("output_shape=[9]", 9), [1, 2, 2]);
+        assert_eq!(begins("output_shape=[9], output_padding=[1]", 9), [2, 2, 3]);
+        assert_eq!(begins("output_shape=[9], auto_pad=\"VALID\"", 9), [1, 2, 2]);
     }
 
     #[test]

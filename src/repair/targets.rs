@@ -11,12 +11,12 @@ use rayon::prelude::*;
 use super::constants::Constants;
 use super::frontier::{BatchFacts, Frontier, Later};
 use super::plan::Contraction;
-use super::rows::{Channels, Gather, Numbers, choose, output_axis};
+use super::rows::{Channels, Gather, Numbers, Positions, output_axis};
 use super::wiring::Wiring;
 use crate::calibration::Batches;
 use crate::engine::{Engine, Value};
 use crate::kept::{Indices, Kept, KeptAxes};
-use crate::ops::linear::Geometry;
+use crate::ops::linear::{Geometry, Linear};
 use crate::proto::onnx::ModelProto;
 use crate::{Error, Result};
 
@@ -47,7 +47,7 @@ pub(super) struct Dense<'a> {
     pub(super) memory: usize,
 }
 
-/// Runs the dense model once for all these contractions.
+/// Runs the dense model once for all these contractions, and looks at so many rows of every sample.
 ///
 /// # Errors
 /// A sample that cannot be read, a model that the engine does not run.
@@ -95,7 +95,11 @@ pub(super) fn target(
     };
     let value = Numbers::of(&value)?;
     let view = Channels::along(&value.shape, axis)?;
-    let rows = choose(view.rows(), rows, batch, dense.seed ^ contraction.node as u64);
+    let rows = Positions::of(&value.shape, axis, batch, batch_axis(&contraction.linear))?.choose(
+        rows,
+        batch,
+        dense.seed ^ contraction.node as u64,
+    );
     let numbers = match (recurrent, channels) {
         (true, _) => {
             let data: Vec<f64> = rows.iter().flat_map(|row| view.row(&value.data, *row)).collect();
@@ -111,6 +115,15 @@ pub(super) fn target(
     Ok(Target { shape, rows, numbers })
 }
 
+/// The axis of the data that counts samples, where the operator says so.
+fn batch_axis(linear: &Linear) -> Option<usize> {
+    match linear.geometry {
+        Geometry::Window(_) | Geometry::Recurrent { batch_first: true } => Some(0),
+        Geometry::Recurrent { batch_first: false } => Some(1),
+        Geometry::Rows { .. } => None,
+    }
+}
+
 /// What these rows of so many inputs add to the sums inside the cells of a recurrence: data times dense weights, kept
 /// rows of them.
 fn inside(dense: &Dense<'_>, contraction: &Contraction, data: &[f64], inputs: usize) -> Result<Vec<f32>> {
@@ -118,6 +131,9 @@ fn inside(dense: &Dense<'_>, contraction: &Contraction, data: &[f64], inputs: us
     let nodes = dense.model.graph.as_ref().map_or(&[][..], |g| &g.node);
     let node = dense.wiring.producer.get(&contraction.output).and_then(|at| nodes.get(*at)).ok_or_else(missing)?;
     let name = node.input.get(contraction.linear.weight).ok_or_else(missing)?;
+    if dense.wiring.readers.get(name).is_some_and(|readers| readers.len() > 1) {
+        return Err(Error::input("other nodes of the original read its weight, and may keep other parts of it"));
+    }
     let weights = dense.constants.numbers(dense.model, name).ok_or_else(missing)?;
     let dims = dense.constants.dims(dense.model, name).ok_or_else(missing)?;
     let &[directions, gates, width] = dims.as_slice() else { return Err(missing()) };

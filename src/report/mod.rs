@@ -30,7 +30,7 @@ pub use inspection::{GroupRow, Inspection, Share};
 pub use inspection_text::inspection_text;
 pub use locks::Reason;
 pub use options::Options;
-pub use text::{drift_text, text, verification_text};
+pub use text::{drift_text, repair_text, text, verification_text};
 pub use verification::{DriftRow, OutputRow, RepairCheck, Verification};
 
 use crate::Result;

@@ -206,7 +206,7 @@ pub fn verification_text(verification: &Verification) -> String {
 }
 
 /// How the judgement of a repair ended, in one line; none where nothing was repaired.
-fn repair_text(verification: &Verification) -> Option<String> {
+pub fn repair_text(verification: &Verification) -> Option<String> {
     let check = verification.repair.as_ref()?;
     let outputs = match &check.reason {
         None => format!("outputs are numbers with {}", check.engine),

@@ -63,4 +63,19 @@ mod tests {
         near("activation-variance", [14.0 / 4.0 - 0.25, 4.0 - 1.0]);
         near("wanda", [0.5 * (14f64 / 4.0).sqrt(), 2.0 * 2.0]);
     }
+
+    /// Weights that the model computes are not known; what channels deliver is.
+    #[test]
+    fn wanda_without_weights_is_what_channels_deliver() {
+        let model = "in x [1,4,2]
+             a = MatMul(x, w[2,2])
+             r = Relu(v[2,1])
+             y = MatMul(a, r)
+             out y";
+        let measured =
+            measured(model, &[("w", &[1., 0., 0., 1.]), ("v", &[0.5, 2.])], &[1., 0., -2., 0., 0., 0., 3., 4.]);
+        let found = scores(&measured, criterion("wanda").unwrap());
+        let expected = [(14f64 / 4.0).sqrt(), 2.0];
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
+    }
 }

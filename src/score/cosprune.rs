@@ -9,7 +9,7 @@
 //! cosine is 0. Groups that feed one task know no conflict, nor do those of which fewer than two gradients are known:
 //! theirs is `taylor-weight` with a mean of 1, as if the tasks neither agreed nor disagreed.
 
-use super::gradient::{by_sum, combined};
+use super::gradient::by_sum;
 use super::{Criterion, ScoreInput};
 use crate::Result;
 use crate::aggregate::TaskScores;
@@ -19,10 +19,6 @@ use crate::groups::Group;
 pub(super) struct CosPrune;
 
 impl Criterion for CosPrune {
-    fn score(&self, input: &ScoreInput) -> Result<Vec<Vec<f64>>> {
-        Ok(combined(input.groups, &scores(input)?))
-    }
-
     fn by_task(&self, input: &ScoreInput) -> Result<Option<TaskScores>> {
         scores(input).map(Some)
     }

@@ -2,7 +2,7 @@
 //! (Liu et al., arXiv 2108.00708). With the loss `probe` this is Gauss-Newton, with `sampled` the Fisher information, with
 //! labels the empirical one. Not divided by what a channel costs: that is the same for all channels of a group.
 
-use super::gradient::{by_sum, by_task, combined, known, summed};
+use super::gradient::{by_sum, by_task, known, summed};
 use super::{Criterion, ScoreInput};
 use crate::Result;
 use crate::aggregate::TaskScores;
@@ -13,10 +13,6 @@ pub(super) struct Fisher {
 }
 
 impl Criterion for Fisher {
-    fn score(&self, input: &ScoreInput) -> Result<Vec<Vec<f64>>> {
-        Ok(combined(input.groups, &self.scores(input)?))
-    }
-
     fn by_task(&self, input: &ScoreInput) -> Result<Option<TaskScores>> {
         self.scores(input).map(Some)
     }

@@ -33,7 +33,6 @@ pub(super) fn gradients<'a>(input: &ScoreInput<'a>) -> Result<&'a Gradients> {
 pub(super) fn by_task(input: &ScoreInput, opinion: &Opinion) -> Result<TaskScores> {
     let gradients = gradients(input)?;
     let tasks = gradients.tasks.len();
-    let is_open = |group: &Group| group.lock.is_none() || group.approximate;
     let raw = |task: usize| -> Vec<Option<Vec<f64>>> {
         let of = |(group, own): (&Group, &GroupGradients)| {
             let feeds = is_open(group) && group.tasks.iter().any(|other| other == task);
@@ -43,7 +42,7 @@ pub(super) fn by_task(input: &ScoreInput, opinion: &Opinion) -> Result<TaskScore
     };
     let raw: Vec<Vec<Option<Vec<f64>>>> = (0..tasks).map(raw).collect();
     let units: Vec<f64> = raw.iter().map(|scores| unit(scores)).collect();
-    let mut weights: Option<Vec<Vec<f64>>> = None;
+    let mut squares = Squares { input, found: None };
     let mut scores = vec![vec![None; input.groups.len()]; tasks];
     for (index, group) in input.groups.iter().enumerate() {
         for task in group.tasks.iter().filter(|task| *task < tasks) {
@@ -57,12 +56,7 @@ pub(super) fn by_task(input: &ScoreInput, opinion: &Opinion) -> Result<TaskScore
                         raw.iter().zip(&units).filter_map(|(scores, unit)| Some((scores.get(index)?.as_ref()?, *unit)));
                     let others: Vec<(&Vec<f64>, f64)> = others.collect();
                     if others.is_empty() {
-                        let weights = match &mut weights {
-                            Some(weights) => weights,
-                            none => none.insert(Magnitude { power: 2, scales_only: false }.score(input)?),
-                        };
-                        let own = weights.get(index).cloned().unwrap_or_else(|| vec![0.0; group.extent]);
-                        scaled(&own, unit / mean(&own))
+                        squares.of(index, unit)?
                     } else {
                         let share = 1.0 / others.len() as f64;
                         let mut filled = vec![0.0; group.extent];
@@ -82,6 +76,30 @@ pub(super) fn by_task(input: &ScoreInput, opinion: &Opinion) -> Result<TaskScore
     Ok(TaskScores { tasks: gradients.tasks.iter().map(|task| task.name.clone()).collect(), scores })
 }
 
+/// True if the channels of a group may go.
+fn is_open(group: &Group) -> bool {
+    group.lock.is_none() || group.approximate
+}
+
+/// The squares of the weights of groups, worked out once they are asked for.
+struct Squares<'i, 'a> {
+    input: &'i ScoreInput<'a>,
+    found: Option<Vec<Vec<f64>>>,
+}
+
+impl Squares<'_, '_> {
+    /// Those of a group, with a mean of `unit`.
+    fn of(&mut self, group: usize, unit: f64) -> Result<Vec<f64>> {
+        let found = match &mut self.found {
+            Some(found) => found,
+            none => none.insert(Magnitude { power: 2, scales_only: false }.score(self.input)?),
+        };
+        let own = found.get(group).map(Vec::as_slice).unwrap_or_default();
+        let factor = unit / mean(own);
+        Ok(own.iter().map(|square| factor * square).collect())
+    }
+}
+
 /// The mean score of a channel of which a task says anything; 1 where it says nothing or nothing but 0.
 fn unit(scores: &[Option<Vec<f64>>]) -> f64 {
     let all: Vec<f64> = scores.iter().flatten().flatten().copied().collect();
@@ -92,22 +110,6 @@ fn unit(scores: &[Option<Vec<f64>>]) -> f64 {
 fn mean(numbers: &[f64]) -> f64 {
     let mean = numbers.iter().sum::<f64>() / numbers.len().max(1) as f64;
     if mean > 0.0 && mean.is_finite() { mean } else { 1.0 }
-}
-
-fn scaled(numbers: &[f64], factor: f64) -> Vec<f64> {
-    numbers.iter().map(|number| factor * number).collect()
-}
-
-/// The mean over tasks of scores that are normalised task by task.
-pub(super) fn combined(groups: &[Group], scores: &TaskScores) -> Vec<Vec<f64>> {
-    let mut combined: Vec<Vec<f64>> = groups.iter().map(|group| vec![0.0; group.extent]).collect();
-    for task in &scores.normalised().scores {
-        for ((into, own), group) in combined.iter_mut().zip(task).zip(groups) {
-            let share = 1.0 / group.tasks.len().max(1) as f64;
-            into.iter_mut().zip(own.iter().flatten()).for_each(|(sum, score)| *sum += share * score);
-        }
-    }
-    combined
 }
 
 /// The sum over all pairs of tasks that feed a group of what a matrix holds for them: what the sum of their losses
@@ -132,31 +134,17 @@ pub(super) fn summed(group: &Group, known: &[bool], matrix: &[Vec<f64>], count: 
 /// The same for all tasks: what the sum of the losses says of a group.
 pub(super) fn by_sum(input: &ScoreInput, opinion: &GroupOpinion) -> Result<TaskScores> {
     let gradients = gradients(input)?;
-    let own: Vec<Option<Vec<f64>>> = input
-        .groups
-        .iter()
-        .zip(&gradients.groups)
-        .map(
-            |(group, own)| {
-                if group.lock.is_none() || group.approximate { opinion(gradients, own, group) } else { None }
-            },
-        )
-        .collect();
+    let opinion =
+        |(group, own): (&Group, &GroupGradients)| if is_open(group) { opinion(gradients, own, group) } else { None };
+    let own: Vec<Option<Vec<f64>>> = input.groups.iter().zip(&gradients.groups).map(opinion).collect();
     let unit = unit(&own);
-    let mut weights: Option<Vec<Vec<f64>>> = None;
+    let mut squares = Squares { input, found: None };
     let mut scores = Vec::with_capacity(own.len());
     for (index, (group, own)) in input.groups.iter().zip(own).enumerate() {
         scores.push(match own {
             Some(own) => own,
-            None if group.lock.is_some() && !group.approximate => vec![0.0; group.extent],
-            None => {
-                let weights = match &mut weights {
-                    Some(weights) => weights,
-                    none => none.insert(Magnitude { power: 2, scales_only: false }.score(input)?),
-                };
-                let own = weights.get(index).cloned().unwrap_or_else(|| vec![0.0; group.extent]);
-                scaled(&own, unit / mean(&own))
-            }
+            None if is_open(group) => squares.of(index, unit)?,
+            None => vec![0.0; group.extent],
         });
     }
     let tasks: Vec<String> = gradients.tasks.iter().map(|task| task.name.clone()).collect();

@@ -1,7 +1,7 @@
 //! Gradient times activation, value by value: the mean of |a · dL/da| over samples and positions, summed over the places
 //! where a channel is contracted. Other than with gates, positions cannot cancel one another.
 
-use super::gradient::{by_task, combined, known};
+use super::gradient::{by_task, known};
 use super::{Criterion, ScoreInput};
 use crate::Result;
 use crate::aggregate::TaskScores;
@@ -9,10 +9,6 @@ use crate::aggregate::TaskScores;
 pub(super) struct GradientActivation;
 
 impl Criterion for GradientActivation {
-    fn score(&self, input: &ScoreInput) -> Result<Vec<Vec<f64>>> {
-        Ok(combined(input.groups, &scores(input)?))
-    }
-
     fn by_task(&self, input: &ScoreInput) -> Result<Option<TaskScores>> {
         scores(input).map(Some)
     }

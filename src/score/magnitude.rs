@@ -104,56 +104,18 @@ impl Magnitude {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::super::{ScoreInput, criterion};
-    use crate::coupling::Coupling;
-    use crate::graph::Graph;
-    use crate::proto::onnx::ModelProto;
-    use crate::proto::tensor;
-    use crate::tasks::Tasks;
-    use crate::{groups, text};
+    use super::super::testing::{by_weights, model};
 
     /// conv1 [3,2] = [[1,0],[2,1],[0,.5]], gamma = [1,.5,2], conv2 [2,3] = [[1,0,2],[0,3,1]].
-    fn model() -> ModelProto {
-        let mut model = text::parse(
-            "in x [1,2,1,1]
+    fn score(name: &str) -> Vec<f64> {
+        let text = "in x [1,2,1,1]
              a = Conv(x, w1[3,2,1,1])
              b = BatchNormalization(a, gamma[3], beta[3], mean[3], var[3])
              y = Conv(b, w2[2,3,1,1])
-             out y",
-        )
-        .unwrap();
-        let values: [(&str, &[f32]); 3] =
+             out y";
+        let weights: [(&str, &[f32]); 3] =
             [("w1", &[1., 0., 2., 1., 0., 0.5]), ("gamma", &[1., 0.5, 2.]), ("w2", &[1., 0., 2., 0., 3., 1.])];
-        for (name, values) in values {
-            let graph = model.graph.as_mut().unwrap();
-            let slot = graph.initializer.iter_mut().find(|t| t.name() == name).unwrap();
-            *slot = tensor::from_f32(name, &slot.dims.clone(), values);
-        }
-        model
-    }
-
-    fn score(name: &str) -> Vec<f64> {
-        let model = model();
-        let graph = Graph::new(&model).unwrap();
-        let coupling = Coupling::of(&graph);
-        let tasks = Tasks::of(&graph, &[]).unwrap();
-        let groups = groups::find(&graph, &coupling, &tasks);
-        let pages = Default::default();
-        let (graph, coupling, groups) = (&graph, &coupling, groups.as_slice());
-        let input = ScoreInput {
-            graph,
-            coupling,
-            groups,
-            seed: 0,
-            pages: &pages,
-            statistics: None,
-            gradients: None,
-            importance: Default::default(),
-        };
-        let scores = criterion(name).unwrap().criterion.score(&input).unwrap();
-        let free = groups.iter().position(|g| g.lock.is_none()).unwrap();
-        scores[free].clone()
+        by_weights(&model(text, &weights), name)
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use super::magnitude::Magnitude;
 use super::{Criterion, ScoreInput};
 use crate::calibration::{GroupTap, Measure, TapStatistics, Taps};
+use crate::graph::ValueId;
 use crate::groups::Group;
 use crate::{Error, Result};
 
@@ -13,6 +14,8 @@ use crate::{Error, Result};
 pub(super) struct Place<'s> {
     /// Where it is, and the weights that contract it.
     pub(super) at: GroupTap,
+    /// The value that is tapped there.
+    pub(super) value: ValueId,
     /// What is known of the tap.
     pub(super) tap: &'s TapStatistics,
 }
@@ -61,7 +64,7 @@ pub(super) fn score(input: &ScoreInput, importance: &Importance) -> Result<Vec<V
             let error = Error::input("the statistics do not cover the model").tensor(&tap.name).axis(tap.axis);
             error.help("measure anew with `calibrate` and the same options")
         })?;
-        Ok(Place { at: at.clone(), tap: known })
+        Ok(Place { at: at.clone(), value: tap.value, tap: known })
     };
     let mut fallback: Option<Vec<Vec<f64>>> = None;
     let mut places = Vec::with_capacity(input.groups.len());

@@ -73,11 +73,18 @@ pub const IMPORTANCES: &[(&str, Importance)] =
 
 /// A way to tell how much each channel matters.
 pub trait Criterion: Sync {
-    /// One importance per channel of every group, in group order; higher stays longer.
+    /// One importance per channel of every group, in group order; higher stays longer. Of criteria that know tasks the
+    /// mean over those that a group feeds, normalised task by task.
     ///
     /// # Errors
     /// A constant that cannot be read; statistics that are missing or of another model.
-    fn score(&self, input: &ScoreInput) -> Result<Vec<Vec<f64>>>;
+    fn score(&self, input: &ScoreInput) -> Result<Vec<Vec<f64>>> {
+        let mut scores = self.by_task(input)?.unwrap_or_default().normalised().mean();
+        scores.resize(input.groups.len(), Vec::new());
+        // Groups that feed no task are worth nothing.
+        scores.iter_mut().zip(input.groups).for_each(|(own, group)| own.resize(group.extent, 0.0));
+        Ok(scores)
+    }
 
     /// What every task says of each channel; none for criteria that know no tasks.
     ///

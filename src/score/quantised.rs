@@ -92,11 +92,8 @@ impl Steps {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::{ScoreInput, criterion};
-    use crate::coupling::Coupling;
-    use crate::graph::Graph;
-    use crate::tasks::Tasks;
-    use crate::{groups, text};
+    use super::super::testing::by_weights;
+    use crate::text;
 
     /// Rows (3, 1) - 1 times 0.5 and (4, 0) - 2 times 2; the second weight is 1 and 10; the mean of both counts.
     #[test]
@@ -114,23 +111,6 @@ mod tests {
         for (name, values) in [("a", vec![3u8, 1, 4, 0]), ("b", vec![1, 10])] {
             graph.initializer.iter_mut().find(|t| t.name() == name).unwrap().raw_data = Some(values.into());
         }
-        let graph = Graph::new(&parsed).unwrap();
-        let coupling = Coupling::of(&graph);
-        let groups = groups::find(&graph, &coupling, &Tasks::of(&graph, &[]).unwrap());
-        let pages = Default::default();
-        let (graph, coupling, groups) = (&graph, &coupling, groups.as_slice());
-        let input = ScoreInput {
-            graph,
-            coupling,
-            groups,
-            seed: 0,
-            pages: &pages,
-            statistics: None,
-            gradients: None,
-            importance: Default::default(),
-        };
-        let all = criterion("l1").unwrap().criterion.score(&input).unwrap();
-        let free = groups.iter().position(|group| group.lock.is_none()).unwrap();
-        assert_eq!(all[free], [(1.0 + 1.0) / 2.0, (8.0 + 10.0) / 2.0]);
+        assert_eq!(by_weights(&parsed, "l1"), [(1.0 + 1.0) / 2.0, (8.0 + 10.0) / 2.0]);
     }
 }

@@ -2,7 +2,7 @@
 //! al., arXiv 1906.10771, as the seed paper arXiv 2304.06840 uses it). The losses of tasks are squared one by one, or
 //! summed up first, as the seed paper has it; then gradients of opposite signs cancel.
 
-use super::gradient::{by_sum, by_task, combined, known, summed};
+use super::gradient::{by_sum, by_task, known, summed};
 use super::{Criterion, ScoreInput};
 use crate::Result;
 use crate::aggregate::TaskScores;
@@ -13,10 +13,6 @@ pub(super) struct Taylor {
 }
 
 impl Criterion for Taylor {
-    fn score(&self, input: &ScoreInput) -> Result<Vec<Vec<f64>>> {
-        Ok(combined(input.groups, &self.scores(input)?))
-    }
-
     fn by_task(&self, input: &ScoreInput) -> Result<Option<TaskScores>> {
         self.scores(input).map(Some)
     }

@@ -31,14 +31,20 @@ impl Batches for One {
     }
 }
 
-/// Measures everything on one batch; `x` holds the values of the only input.
-pub(super) fn measured(text: &str, weights: &[(&str, &[f32])], x: &[f32]) -> Measured {
+/// A model of these weights.
+pub(super) fn model(text: &str, weights: &[(&str, &[f32])]) -> ModelProto {
     let mut model = text::parse(text).unwrap();
     for (name, values) in weights {
         let tensors = &mut model.graph.as_mut().unwrap().initializer;
         let slot = tensors.iter_mut().find(|t| t.name() == *name).unwrap();
         *slot = tensor::from_f32(name, &slot.dims.clone(), values);
     }
+    model
+}
+
+/// Measures everything on one batch; `x` holds the values of the only input.
+pub(super) fn measured(text: &str, weights: &[(&str, &[f32])], x: &[f32]) -> Measured {
+    let model = model(text, weights);
     let fact = inputs::input_shapes(&model, &Default::default()).unwrap().remove(0).remove(0);
     let samples = (0..fact.shape[0]).collect();
     let feeds = vec![(fact.name, value::from_vec(&fact.shape, x.to_vec()).unwrap().into())];
@@ -59,10 +65,23 @@ pub(super) fn measured(text: &str, weights: &[(&str, &[f32])], x: &[f32]) -> Mea
 
 /// The scores of the first group that may shrink.
 pub(super) fn scores(measured: &Measured, row: &CriterionRow) -> Vec<f64> {
-    let analysis = Analysis::of(&measured.model, &[]).unwrap();
-    let config = PruneConfig { criterion: row.name.to_owned(), ..PruneConfig::default() };
-    let scores = analysis.score_with(&config, Some(&measured.statistics)).unwrap();
-    assert_eq!(analysis.score(&config).is_err(), row.needs_statistics || row.gradients.is_some());
+    let without = Analysis::of(&measured.model, &[]).unwrap().score(&config(row.name));
+    assert_eq!(without.is_err(), row.needs_statistics || row.gradients.is_some());
+    first(&measured.model, row.name, Some(&measured.statistics))
+}
+
+/// The same by a criterion that looks at weights alone.
+pub(super) fn by_weights(model: &ModelProto, name: &str) -> Vec<f64> {
+    first(model, name, None)
+}
+
+fn config(name: &str) -> PruneConfig {
+    PruneConfig { criterion: name.to_owned(), ..PruneConfig::default() }
+}
+
+fn first(model: &ModelProto, name: &str, statistics: Option<&Statistics>) -> Vec<f64> {
+    let analysis = Analysis::of(model, &[]).unwrap();
+    let scores = analysis.score_with(&config(name), statistics).unwrap();
     let free = analysis.groups.iter().position(|g| g.lock.is_none()).unwrap();
     scores[free].clone()
 }

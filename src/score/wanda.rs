@@ -29,13 +29,13 @@ fn products(input: &ScoreInput, place: &Place, atom: crate::axes::Expr) -> Resul
     let root = |squares: Vec<f64>| squares.into_iter().map(f64::sqrt).collect::<Vec<f64>>();
     let norms = root(place.mean(Measure::Square)?);
     let mut total = vec![0.0; norms.len()];
-    if place.at.weights.is_empty() {
-        // No weight contracts the group, as with queries and keys: what it delivers is all there is.
+    let sums = place.at.weights.iter().map(|weight| column_sums(input, weight, 1)).collect::<Result<Vec<_>>>()?;
+    if sums.iter().all(Option::is_none) {
+        // No weight contracts the group, as with queries and keys, or none that is known: what it delivers is all there is.
         return Ok(norms);
     }
-    for weight in &place.at.weights {
-        let Some(sums) = column_sums(input, weight, 1)? else { continue };
-        if sums.by_position.len() == place.tap.extent && sums.is_like(input, &place.tap.name, place.tap.axis) {
+    for sums in sums.into_iter().flatten() {
+        if sums.by_position.len() == place.tap.extent && sums.is_like(input, place.value, place.tap.axis) {
             let squares = place.tap.sums.get(&Measure::Square).map(|s| s.values()).unwrap_or_default();
             let squares = squares.iter().map(|square| square / place.tap.count.max(1) as f64).collect();
             let norms = root(squares);

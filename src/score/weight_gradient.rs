@@ -6,7 +6,7 @@
 //!   in place of the second derivative, without its factor 1/2);
 //! - `snip`: |w g|, g of the mean loss of a batch, mean over batches (Lee et al., arXiv 1810.02340).
 
-use super::gradient::{by_task, combined, known};
+use super::gradient::{by_task, known};
 use super::{Criterion, ScoreInput};
 use crate::Result;
 use crate::aggregate::TaskScores;
@@ -18,10 +18,6 @@ pub(super) enum WeightGradient {
 }
 
 impl Criterion for WeightGradient {
-    fn score(&self, input: &ScoreInput) -> Result<Vec<Vec<f64>>> {
-        Ok(combined(input.groups, &self.scores(input)?))
-    }
-
     fn by_task(&self, input: &ScoreInput) -> Result<Option<TaskScores>> {
         self.scores(input).map(Some)
     }

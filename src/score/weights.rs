@@ -9,7 +9,7 @@ use crate::Result;
 use crate::axes::Expr;
 use crate::calibration::WeightAxis;
 use crate::coupling::Role;
-use crate::graph::Source;
+use crate::graph::{Source, ValueId};
 use crate::groups::Member;
 
 /// Sums of |w|^p over everything but one axis of a weight.
@@ -50,12 +50,8 @@ pub(super) fn column_sums(input: &ScoreInput, weight: &WeightAxis, power: u32) -
 
 impl ColumnSums {
     /// True if the positions are those of an axis of a value, one by one.
-    pub(super) fn is_like(&self, input: &ScoreInput, value: &str, axis: usize) -> bool {
-        let id = input.graph.value_ids().find(|id| {
-            let own = input.graph.value(*id);
-            own.name == value && own.constant().is_none()
-        });
-        let axes = id.and_then(|id| input.coupling.axes.get(id.0 as usize)).and_then(Option::as_ref);
+    pub(super) fn is_like(&self, input: &ScoreInput, value: ValueId, axis: usize) -> bool {
+        let axes = input.coupling.axes.get(value.0 as usize).and_then(Option::as_ref);
         let space = &input.coupling.space;
         axes.and_then(|axes| axes.get(axis)).is_some_and(|axis| {
             let (own, other) = (space.resolve(self.axis), space.resolve(*axis));

@@ -36,6 +36,7 @@ mod run;
 mod scale;
 mod statistics;
 mod structure;
+mod unchanged;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

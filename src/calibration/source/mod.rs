@@ -27,7 +27,7 @@ use array::Array;
 use arrays::Arrays;
 use files::Files;
 
-pub use labels::read_labels;
+pub use labels::{read_labels, read_samples};
 pub use preprocess::{Channels, Layout, Numbers, Preprocess, Resize};
 pub use scaled::Scaled;
 

@@ -1,6 +1,6 @@
 //! Functions of one input, element by element: the gradient times the slope, from the input or the output.
 //!
-//! At a kink, Relu and the like take the slope 0, and Clip that of the inside, as training frameworks do.
+//! At a kink, Relu, Clip and the like take the slope 0, as training frameworks do.
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
@@ -31,13 +31,20 @@ pub(crate) fn cast(step: &Step, context: &mut Context) -> Gradients {
     step.first(gradient)
 }
 
+/// What the type is taken from has no part in the numbers.
+pub(crate) fn cast_like(step: &Step, context: &mut Context) -> Gradients {
+    let mut gradients = cast(step, context)?;
+    gradients.push(if step.needs(1) { Some(context.zeros_like(step.input(1)?)?) } else { None });
+    Ok(gradients)
+}
+
 pub(crate) fn negate(step: &Step, context: &mut Context) -> Gradients {
     let gradient = context.op("Neg", &[step.gradient()?]);
     step.first(gradient)
 }
 
 /// The gradient times the slope.
-fn times(step: &Step, context: &mut Context, slope: &str) -> Gradients {
+pub(super) fn times(step: &Step, context: &mut Context, slope: &str) -> Gradients {
     let gradient = context.op("Mul", &[step.gradient()?, slope]);
     step.first(gradient)
 }
@@ -186,10 +193,26 @@ pub(crate) fn hard_swish(step: &Step, context: &mut Context) -> Gradients {
 }
 
 /// What was not clipped has kept its value, whichever form the bounds have.
+/// The gradient where the input lies between the bounds and not on them, so that a Clip that starts at 0 is like Relu.
 pub(crate) fn clip(step: &Step, context: &mut Context) -> Gradients {
     let x = step.input(0)?;
-    let kept = context.equal(x, step.output()?, x)?;
-    times(step, context, &kept)
+    let said = |name: &str| step.node.attribute.iter().find(|a| a.name() == name).map(|a| f64::from(a.f()));
+    let mut inside: Option<String> = None;
+    for (slot, name, compare) in [(1, "min", "Greater"), (2, "max", "Less")] {
+        let bound = match (step.optional(slot), said(name)) {
+            (Some(bound), _) => bound.to_owned(),
+            (None, Some(number)) => context.scalar(x, number)?,
+            (None, None) => continue,
+        };
+        let is_inside = context.op(compare, &[x, &bound]);
+        inside = Some(match inside {
+            Some(other) => context.op("And", &[&other, &is_inside]),
+            None => is_inside,
+        });
+    }
+    let Some(inside) = inside else { return step.first(step.gradient()?.to_owned()) };
+    let slope = context.number(&inside, x)?;
+    times(step, context, &slope)
 }
 
 /// Φ(x) + x φ(x), or that of the form with tanh.

@@ -3,6 +3,7 @@
 use super::super::Gradients;
 use super::super::context::Context;
 use super::super::step::Step;
+use crate::proto::build::int;
 
 /// The part of an input that takes `gradient`, which has the shape of the output; nothing where none is needed.
 fn part(
@@ -53,15 +54,23 @@ pub(crate) fn divide(step: &Step, context: &mut Context) -> Gradients {
 }
 
 pub(crate) fn power(step: &Step, context: &mut Context) -> Gradients {
-    let (g, a, b, y) = (step.gradient()?, step.input(0)?, step.input(1)?, step.output()?);
-    if context.fact(a)?.element != context.fact(b)?.element {
-        return Err("base and exponent are of different types".to_owned());
+    let (g, a, y) = (step.gradient()?, step.input(0)?, step.output()?);
+    let mut b = step.input(1)?.to_owned();
+    let element = context.fact(a)?.element;
+    if context.fact(&b)?.element != element {
+        if step.needs(1) {
+            return Err("base and exponent are of different types".to_owned());
+        }
+        b = context.node("Cast", &[&b], vec![int("to", i64::from(element as i32))]);
     }
     let first = part(step, context, 0, |c| {
-        let one = c.scalar(a, 1.0)?;
-        let less = c.op("Sub", &[b, &one]);
+        let (zero, one) = (c.scalar(a, 0.0)?, c.scalar(a, 1.0)?);
+        let less = c.op("Sub", &[&b, &one]);
         let power = c.op("Pow", &[a, &less]);
-        let slope = c.op("Mul", &[&power, b]);
+        let slope = c.op("Mul", &[&power, &b]);
+        // 0 to the power of -1 is infinite, and its product with an exponent of 0 nothing at all.
+        let is_flat = c.op("Equal", &[&b, &zero]);
+        let slope = c.op("Where", &[&is_flat, &zero, &slope]);
         Ok(c.op("Mul", &[g, &slope]))
     })?;
     let second = part(step, context, 1, |c| {

@@ -55,7 +55,8 @@ pub(crate) fn tile(step: &Step, context: &mut Context) -> Gradients {
 
 /// A running sum of the gradient in the other direction.
 pub(crate) fn running_sum(step: &Step, context: &mut Context) -> Gradients {
-    let attributes = vec![int("exclusive", step.int("exclusive", 0)), int("reverse", 1 - step.int("reverse", 0))];
+    let attributes =
+        vec![int("exclusive", step.int("exclusive", 0)), int("reverse", i64::from(step.int("reverse", 0) == 0))];
     let gradient = context.node("CumSum", &[step.gradient()?, step.input(1)?], attributes);
     step.first(gradient)
 }

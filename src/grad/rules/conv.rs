@@ -47,7 +47,9 @@ impl Window {
                 let all: Vec<usize> = window
                     .spans()
                     .zip(extents)
-                    .map(|((span, stride), (i, o))| (o.saturating_sub(1) * stride + span).saturating_sub(*i))
+                    .map(|((span, stride), (i, o))| {
+                        o.saturating_sub(1).saturating_mul(stride).saturating_add(span).saturating_sub(*i)
+                    })
                     .collect();
                 let lower = same == b"SAME_LOWER";
                 let halves = |all: &usize| {
@@ -67,19 +69,29 @@ impl Window {
         let (kernel, stride, dilation) = (get(&self.kernel)?, get(&self.strides)?, get(&self.dilations)?);
         let (begin, end) = self.pads.get(axis).copied().ok_or("an axis without pads")?;
         let mut matrix = Matrix::zeros(after, before);
+        // How many taps of a row fall before a position; kernels may be far larger than what they are laid on.
+        let taps = |row: usize, position: usize| {
+            position.saturating_sub(row.saturating_mul(stride)).div_ceil(dilation).min(kernel)
+        };
+        let whole = begin.saturating_add(before);
         for row in 0..after {
-            let positions = (0..kernel).map(|tap| row * stride + tap * dilation);
-            let inside: Vec<usize> =
-                positions.clone().filter_map(|at| at.checked_sub(begin)).filter(|at| *at < before).collect();
-            let count = if padded { positions.filter(|at| *at < begin + before + end).count() } else { inside.len() };
-            inside.iter().for_each(|at| matrix.add(row, *at, 1.0 / count as f64));
+            let inside = taps(row, begin)..taps(row, whole);
+            let count = if padded { taps(row, whole.saturating_add(end)) } else { inside.len() };
+            for tap in inside {
+                let at = row.saturating_mul(stride).saturating_add(tap.saturating_mul(dilation)).saturating_sub(begin);
+                matrix.add(row, at, 1.0 / count as f64);
+            }
         }
         Ok(matrix)
     }
 
     /// How far every kernel reaches, with its stride.
     pub(super) fn spans(&self) -> impl Iterator<Item = (usize, usize)> {
-        let reach = self.kernel.iter().zip(&self.dilations).map(|(k, d)| k.saturating_sub(1) * d + 1);
+        let reach = self
+            .kernel
+            .iter()
+            .zip(&self.dilations)
+            .map(|(k, d)| k.saturating_sub(1).saturating_mul(*d).saturating_add(1));
         reach.zip(self.strides.iter().copied())
     }
 
@@ -115,8 +127,8 @@ impl Window {
         for (((span, stride), (begin, end)), (i, o)) in
             self.spans().zip(&self.pads).zip(input.iter().zip(output).skip(2))
         {
-            let reached = o.saturating_sub(1) * stride + span;
-            let whole = i + begin + end;
+            let reached = o.saturating_sub(1).saturating_mul(stride).saturating_add(span);
+            let whole = i.saturating_add(*begin).saturating_add(*end);
             padding.push(whole.checked_sub(reached).ok_or("a window beyond the padding")?);
         }
         let mut attributes = self.attributes(group);
@@ -313,6 +325,10 @@ pub(crate) fn transposed(step: &Step, context: &mut Context) -> Gradients {
     }
     let (input, weight, output) = (context.shape(x)?, context.shape(w)?, context.shape(step.output()?)?);
     let window = Window::of(step, weight.get(2..).unwrap_or_default(), output, input)?;
+    if step.ints("output_padding").unwrap_or_default().iter().zip(&window.strides).any(|(p, s)| *p >= signed(*s)) {
+        // The convolution back would give one position more.
+        return Err("`output_padding` as large as the stride".to_owned());
+    }
     let group = group(step)?;
     let first = step.needs(0).then(|| context.node("Conv", &[g, w], window.attributes(group)));
     let second = match step.needs(1) {

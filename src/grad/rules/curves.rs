@@ -3,11 +3,7 @@
 use super::super::Gradients;
 use super::super::context::Context;
 use super::super::step::Step;
-
-fn times(step: &Step, context: &mut Context, slope: &str) -> Gradients {
-    let gradient = context.op("Mul", &[step.gradient()?, slope]);
-    step.first(gradient)
-}
+use super::activation::times;
 
 /// `constant + value`.
 fn plus(context: &mut Context, value: &str, like: &str, constant: f64) -> Result<String, String> {

@@ -46,6 +46,29 @@ fn terms(step: &Step, context: &Context) -> Result<(Vec<Vec<char>>, Vec<char>), 
     Ok((operands, result))
 }
 
+/// Longer diagonals are not written down as matrices.
+const LARGEST: usize = 1 << 10;
+
+/// A term of an operand.
+type Term = Vec<char>;
+
+/// A term in which no index stands twice, and for each diagonal its place and the term of a matrix that is 1 along it: a
+/// diagonal's gradient is 0 elsewhere.
+fn apart(own: &Term, operands: &[Term]) -> Result<(Term, Vec<(usize, Term)>), String> {
+    let mut free = ('A'..='Z').chain('a'..='z').filter(|c| !operands.iter().any(|term| term.contains(c)));
+    let (mut term, mut diagonals): (Term, _) = (Vec::new(), Vec::new());
+    for (place, index) in own.iter().enumerate() {
+        if term.contains(index) {
+            let fresh = free.next().ok_or("too many indices")?;
+            diagonals.push((place, vec![*index, fresh]));
+            term.push(fresh);
+        } else {
+            term.push(*index);
+        }
+    }
+    Ok((term, diagonals))
+}
+
 pub(crate) fn einsum(step: &Step, context: &mut Context) -> Gradients {
     let g = step.gradient()?;
     let (operands, result) = terms(step, context)?;
@@ -55,18 +78,24 @@ pub(crate) fn einsum(step: &Step, context: &mut Context) -> Gradients {
             gradients.push(None);
             continue;
         }
-        if own.iter().enumerate().any(|(i, c)| own.iter().skip(i + 1).any(|d| d == c)) {
-            return Err("a diagonal".to_owned());
-        }
         let x = step.input(slot)?;
-        let others: Vec<(usize, &Vec<char>)> =
-            operands.iter().enumerate().filter(|(other, _)| *other != slot).collect();
+        let (own, diagonals) = apart(own, &operands)?;
+        let mut others: Vec<(String, Vec<char>)> = Vec::new();
+        for (other, term) in operands.iter().enumerate().filter(|(other, _)| *other != slot) {
+            others.push((step.input(other)?.to_owned(), term.clone()));
+        }
+        for (place, term) in diagonals {
+            let extent = context.shape(x)?.get(place).copied().filter(|n| *n <= LARGEST);
+            let extent = extent.ok_or("a diagonal that is too long")?;
+            let entries: Vec<f64> = (0..extent * extent).map(|i| f64::from(u8::from(i % (extent + 1) == 0))).collect();
+            others.push((context.numbers(x, &[extent, extent], &entries)?, term));
+        }
         let is_given = |c: &char| result.contains(c) || others.iter().any(|(_, term)| term.contains(c));
         let given: Vec<char> = own.iter().copied().filter(is_given).collect();
         let mut inputs = vec![g];
         let mut equation: String = result.iter().collect();
         for (other, term) in &others {
-            inputs.push(step.input(*other)?);
+            inputs.push(other);
             equation.push(',');
             equation.extend(term.iter());
         }
@@ -79,6 +108,7 @@ pub(crate) fn einsum(step: &Step, context: &mut Context) -> Gradients {
             let shape = context.shape_of(x);
             gradient = context.op("Expand", &[&gradient, &shape]);
         }
+        let own = &own;
         // An extent of 1 may stand for any.
         let extent = |c: &char| -> Option<usize> {
             let terms = operands.iter().enumerate().filter(|(other, _)| *other != slot || summed.is_empty());

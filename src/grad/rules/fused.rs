@@ -24,7 +24,8 @@ fn before(step: &Step, context: &mut Context, name: &[u8], parameters: &[f64]) -
             let positive = above(context, 0.0, "Greater")?;
             context.masked(&positive, g, y)
         }
-        b"LeakyRelu" => {
+        // With a slope below 0 the output does not tell on which side the input was.
+        b"LeakyRelu" if first.unwrap_or(0.01) >= 0.0 => {
             let positive = above(context, 0.0, "Greater")?;
             let below = context.scale(g, y, first.unwrap_or(0.01))?;
             Ok(context.op("Where", &[&positive, g, &below]))

@@ -116,7 +116,7 @@ fn turn(context: &mut Context, value: &str, rank: usize) -> String {
 /// y = alpha a' b' + beta c, where a' and b' may be transposed.
 pub(crate) fn gemm(step: &Step, context: &mut Context) -> Gradients {
     let (g, a, b) = (step.gradient()?, step.input(0)?, step.input(1)?);
-    let (turn_a, turn_b) = (step.int("transA", 0), step.int("transB", 0));
+    let [turn_a, turn_b] = ["transA", "transB"].map(|name| i64::from(step.int(name, 0) != 0));
     let alpha = step.float("alpha", 1.0) as f32;
     let product = |context: &mut Context, left: &str, right: &str, turn_left: i64, turn_right: i64| {
         let attributes = vec![float("alpha", alpha), int("transA", turn_left), int("transB", turn_right)];

@@ -10,6 +10,16 @@ fn per_channel(context: &mut Context, list: &str, rank: usize) -> String {
     if axes.is_empty() { list.to_owned() } else { context.unsqueeze(list, &axes) }
 }
 
+/// Some operators take a scale or statistics of a higher precision than that of the input.
+fn alike(context: &Context, values: &[&str]) -> Result<(), String> {
+    let elements: Vec<_> =
+        values.iter().map(|value| Ok(context.fact(value)?.element)).collect::<Result<_, String>>()?;
+    if elements.windows(2).all(|pair| pair.first() == pair.last()) {
+        return Ok(());
+    }
+    Err("inputs of several types".to_owned())
+}
+
 /// y = (x - mean) scale / √(variance + ε) + bias with stored statistics.
 pub(crate) fn batch(step: &Step, context: &mut Context) -> Gradients {
     let (g, x, scale) = (step.gradient()?, step.input(0)?, step.input(1)?);
@@ -17,6 +27,7 @@ pub(crate) fn batch(step: &Step, context: &mut Context) -> Gradients {
     if step.int("training_mode", 0) != 0 {
         return Err("training mode".to_owned());
     }
+    alike(context, &[x, scale, mean, variance])?;
     let rank = context.shape(x)?.len();
     let others: Vec<usize> = (0..rank).filter(|axis| *axis != 1).collect();
     let epsilon = context.scalar(x, step.float("epsilon", 1e-5))?;
@@ -101,6 +112,7 @@ pub(super) fn affine(
     of_input: impl FnOnce(&mut Context, &str) -> Result<String, String>,
 ) -> Gradients {
     let scale = step.input(1)?;
+    alike(context, &[step.input(0)?, scale])?;
     let first = match step.needs(0) {
         true => {
             let s = context.op("Mul", &[g, scale]);
@@ -187,12 +199,12 @@ pub(crate) fn group(step: &Step, context: &mut Context) -> Gradients {
     Ok(vec![Some(first), second, step.needs(2).then(|| of_list(context, &g))])
 }
 
-/// MeanVarianceNormalization, whose definition adds 1e-9 to the standard deviation.
+/// MeanVarianceNormalization, whose definition adds 1e-9 to the standard deviation, here within the root.
 pub(crate) fn mean_variance(step: &Step, context: &mut Context) -> Gradients {
     let (g, x) = (step.gradient()?, step.input(0)?);
     let given = step.ints("axes").unwrap_or(&[0, 2, 3]);
     let axes: Vec<usize> = given.iter().map(|axis| context.axis(x, *axis)).collect::<Result<_, _>>()?;
-    let (z, inverse) = standardised(context, x, x, &axes, 0.0)?;
+    let (z, inverse) = standardised(context, x, x, &axes, 1e-18)?;
     let gradient = through(context, g, &z, &inverse, &axes);
     step.first(gradient)
 }

@@ -9,19 +9,18 @@ use super::matrices::{self, Matrix};
 
 pub(crate) fn pad(step: &Step, context: &mut Context) -> Gradients {
     let (x, pads) = (step.input(0)?, step.input(1)?);
-    let rank = context.shape(x)?.len();
     let axes: Vec<usize> = match step.optional(3) {
         Some(axes) => context.constant(axes)?.iter().map(|a| context.axis(x, *a)).collect::<Result<_, _>>()?,
-        None => (0..rank).collect(),
+        None => (0..context.shape(x)?.len()).collect(),
     };
     match step.text("mode") {
-        b"" | b"constant" => cut(step, context, pads, &axes, rank),
+        b"" | b"constant" => cut(step, context, pads, &axes),
         mode => copied(step, context, pads, &axes, mode),
     }
 }
 
 /// Pads that are computed may be negative, so they are turned round as they are.
-fn cut(step: &Step, context: &mut Context, pads: &str, axes: &[usize], rank: usize) -> Gradients {
+fn cut(step: &Step, context: &mut Context, pads: &str, axes: &[usize]) -> Gradients {
     let (g, x) = (step.gradient()?, step.input(0)?);
     match context.constant(pads) {
         Ok(pads) if pads.iter().all(|p| *p >= 0) => {
@@ -35,12 +34,15 @@ fn cut(step: &Step, context: &mut Context, pads: &str, axes: &[usize], rank: usi
             let gradient = context.op("Slice", &[g, &starts, &ends, &axes]);
             step.first(gradient)
         }
-        _ if axes.len() == rank => {
+        _ => {
             let turned = context.op("Neg", &[pads]);
-            let gradient = context.op("Pad", &[g, &turned]);
+            let mut inputs = vec![g, &turned];
+            if let Some(axes) = step.optional(3) {
+                inputs.extend(["", axes]);
+            }
+            let gradient = context.op("Pad", &inputs);
             step.first(gradient)
         }
-        _ => Err("computed or negative padding of some axes only".to_owned()),
     }
 }
 

@@ -112,7 +112,9 @@ fn scattered(step: &Step, context: &mut Context, axes: Vec<usize>) -> Gradients 
     for (position, axis) in axes.into_iter().enumerate() {
         let pick = |context: &mut Context, list: &str| {
             let at = context.nodes.integers(&[i64::try_from(position).unwrap_or(i64::MAX)]);
-            context.op("Gather", &[list, &at])
+            let picked = context.op("Gather", &[list, &at]);
+            // All settings of a Slice have one type.
+            context.node("Cast", &[&picked], vec![int("to", i64::from(crate::engine::ElementType::Int64 as i32))])
         };
         let (start, end) = (pick(context, starts), pick(context, ends));
         let by = match step.optional(4) {
@@ -141,7 +143,7 @@ fn scattered(step: &Step, context: &mut Context, axes: Vec<usize>) -> Gradients 
 }
 
 /// 0, 1, … below a length that is a list of one number.
-fn range(context: &mut Context, length: &str) -> String {
+pub(super) fn range(context: &mut Context, length: &str) -> String {
     let length = scalar_of(context, length);
     let zero = context.nodes.constant(crate::engine::ElementType::Int64, &[], 0i64.to_le_bytes().to_vec());
     let one = context.nodes.constant(crate::engine::ElementType::Int64, &[], 1i64.to_le_bytes().to_vec());
@@ -153,26 +155,27 @@ fn scalar_of(context: &mut Context, list: &str) -> String {
     context.op("Reshape", &[list, &empty])
 }
 
-/// A product with a one-hot matrix of the indices, so that what is read twice gets a sum. The batch may be the first
-/// axis of the input or of the indices.
+/// A product with a one-hot matrix of the indices, so that what is read twice gets a sum. The batch may be any axis of
+/// the indices, and an axis of the input before that which is read along, or any where that is the first.
 pub(crate) fn gather(step: &Step, context: &mut Context) -> Gradients {
     let (g, x, indices) = (step.gradient()?, step.input(0)?, step.input(1)?);
     let axis = context.axis(x, step.int("axis", 0))?;
-    let (shape, read) = (context.shape(x)?, context.shape(indices)?);
-    let product = |extents: &[usize]| {
-        let count = extents.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).and_then(|n| i64::try_from(n).ok());
-        count.ok_or_else(|| "extents that overflow".to_owned())
-    };
-    let after = product(shape.get(axis + 1..).unwrap_or_default())?;
-    let rows = if axis == 0 { [1, -1, after] } else { [-1, product(read)?, after] };
-    let rows = context.reshape(g, &rows);
+    let behind = context.shape(x)?.get(axis + 1..).unwrap_or_default();
+    let after = behind.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).and_then(|n| i64::try_from(n).ok());
+    let (before, after) = if axis == 0 { (1, -1) } else { (-1, after.ok_or("extents that overflow")?) };
     let flat = context.reshape(indices, &[-1]);
+    let (before, after) = (context.nodes.integers(&[before]), context.nodes.integers(&[after]));
+    let read = context.shape_of(&flat);
+    let rows = context.node("Concat", &[&before, &read, &after], vec![int("axis", 0)]);
+    let rows = context.op("Reshape", &[g, &rows]);
     let depth = context.extent_of(x, axis);
     let depth = scalar_of(context, &depth);
     let values = context.scalar(x, 0.0)?;
     let one = context.scalar(x, 1.0)?;
     let (values, one) = (context.unsqueeze(&values, &[0]), context.unsqueeze(&one, &[0]));
     let values = context.node("Concat", &[&values, &one], vec![int("axis", 0)]);
+    // Engines have no one-hot matrix of short integers.
+    let flat = context.node("Cast", &[&flat], vec![int("to", 7)]);
     let chosen = context.node("OneHot", &[&flat, &depth, &values], vec![int("axis", 0)]);
     let gradient = context.op("MatMul", &[&chosen, &rows]);
     let gradient = context.reshape_like(&gradient, x);

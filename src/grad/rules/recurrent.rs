@@ -1,57 +1,36 @@
-//! LSTM, GRU and RNN, written down step by step for the length of the sequence that was measured.
+//! LSTM, GRU and RNN, written down step by step for the length of the sequence that was measured. A sample that is
+//! shorter keeps its state and cell from its end on, and gives 0.
 //!
-//! Spec: <https://onnx.ai/onnx/operators/onnx__LSTM.html>, `onnx__GRU.html`, `onnx__RNN.html`. Peepholes, clipping, lengths
-//! per sample and batches in front are not covered.
+//! Spec: <https://onnx.ai/onnx/operators/onnx__LSTM.html>, `onnx__GRU.html`, `onnx__RNN.html`. Batches in front (`layout`)
+//! are not covered.
 
 use super::super::Gradients;
 use super::super::compose::Composition;
 use super::super::context::Context;
 use super::super::step::Step;
+use super::cells::{self, Activation, Cell, Direction, activations};
+use crate::proto::build::int;
 
 /// Longer sequences are not written down.
 const LONGEST: usize = 1024;
 
-/// Sequence, batch, state: the axes of what goes along a sequence.
-const STATE: usize = 2;
-
-/// One direction of a recurrent node.
-struct Direction {
-    /// The input times its weight and bias, for every step in the order of time: [1, batch, gates · hidden].
-    steps: Vec<String>,
-    /// The weight of the state: [hidden, gates · hidden], and its bias where it is kept apart.
-    recurrent: String,
-    bias: Option<String>,
-    /// What the state and the cell begin with; 0 where there is nothing.
-    state: Option<String>,
-    cell: Option<String>,
-    activations: Vec<String>,
-    backwards: bool,
-}
-
-/// How a node goes from one state to the next; gives the new state and the new cell.
-type Cell =
-    fn(&mut Composition, &Direction, &str, Option<&str>, Option<&str>) -> Result<(String, Option<String>), String>;
-
 pub(crate) fn lstm(step: &Step, context: &mut Context) -> Gradients {
-    if step.optional(7).is_some() || step.int("input_forget", 0) != 0 {
-        return Err("peepholes or coupled gates".to_owned());
-    }
-    unrolled(step, context, 4, false, &["Sigmoid", "Tanh", "Tanh"], lstm_cell)
+    unrolled(step, context, 4, false, &["Sigmoid", "Tanh", "Tanh"], cells::lstm)
 }
 
 pub(crate) fn gru(step: &Step, context: &mut Context) -> Gradients {
     let reset = step.int("linear_before_reset", 0) != 0;
-    unrolled(step, context, 3, true, &["Sigmoid", "Tanh"], if reset { gru_cell_reset_last } else { gru_cell })
+    unrolled(step, context, 3, true, &["Sigmoid", "Tanh"], if reset { cells::gru_reset_last } else { cells::gru })
 }
 
 pub(crate) fn rnn(step: &Step, context: &mut Context) -> Gradients {
-    unrolled(step, context, 1, false, &["Tanh"], rnn_cell)
+    unrolled(step, context, 1, false, &["Tanh"], cells::rnn)
 }
 
 /// `apart`: the bias of the state is not added to that of the input.
 fn unrolled(step: &Step, context: &mut Context, gates: usize, apart: bool, defaults: &[&str], cell: Cell) -> Gradients {
-    if step.int("layout", 0) != 0 || step.optional(4).is_some() || step.attribute("clip").is_some() {
-        return Err("`layout`, `sequence_lens` or `clip`".to_owned());
+    if step.int("layout", 0) != 0 {
+        return Err("batches in front (`layout`)".to_owned());
     }
     let direction = step.text("direction");
     let reversed: &[bool] = match direction {
@@ -64,8 +43,13 @@ fn unrolled(step: &Step, context: &mut Context, gates: usize, apart: bool, defau
     if length > LONGEST || length == 0 {
         return Err(format!("a sequence of {length} steps"));
     }
+    let lengths = step.optional(4);
     let mut plain = Composition::new(step, context);
     let x = plain.input(0)?;
+    let mut running = Vec::new();
+    for place in 0..length {
+        running.extend(lengths.map(|lengths| still_running(&mut plain, lengths, place)));
+    }
     let (mut sequences, mut states, mut cells) = (Vec::new(), Vec::new(), Vec::new());
     for (place, backwards) in reversed.iter().enumerate() {
         let input = directed(&mut plain, 1, reversed.len(), place)?.ok_or("no weights")?;
@@ -86,10 +70,24 @@ fn unrolled(step: &Step, context: &mut Context, gates: usize, apart: bool, defau
         let steps = if length == 1 { vec![all] } else { plain.split(&all, 0, length)? };
         let state = directed(&mut plain, 5, reversed.len(), place)?;
         let initial = if gates == 4 { directed(&mut plain, 6, reversed.len(), place)? } else { None };
-        let each = activations.get(place * defaults.len()..).unwrap_or_default().to_vec();
-        let direction =
-            Direction { steps, recurrent, bias, state, cell: initial, activations: each, backwards: *backwards };
-        let (sequence, last, memory) = run(&mut plain, &direction, cell)?;
+        let each: Vec<Activation> = activations.get(place * defaults.len()..).unwrap_or_default().to_vec();
+        let peepholes = match if gates == 4 { directed(&mut plain, 7, reversed.len(), place)? } else { None } {
+            Some(all) => plain.split(&all, 1, 3)?,
+            None => Vec::new(),
+        };
+        let direction = Direction {
+            steps,
+            recurrent,
+            bias,
+            state,
+            cell: initial,
+            peepholes,
+            activations: each,
+            clip: step.attribute("clip").map(|a| f64::from(a.f())),
+            is_coupled: gates == 4 && step.int("input_forget", 0) != 0,
+            backwards: *backwards,
+        };
+        let (sequence, last, memory) = run(&mut plain, &direction, &running, cell)?;
         sequences.push(plain.unsqueeze(&sequence, &[1])?);
         states.push(last);
         cells.extend(memory);
@@ -103,18 +101,13 @@ fn unrolled(step: &Step, context: &mut Context, gates: usize, apart: bool, defau
     plain.gradients(step, &results)
 }
 
-/// One function per gate kind and direction.
-fn activations(step: &Step, defaults: &[&str], directions: usize) -> Result<Vec<String>, String> {
-    let given = step.attribute("activations").map(|a| &a.strings);
-    let names: Vec<String> = match given.filter(|names| !names.is_empty()) {
-        Some(names) => names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect(),
-        None => defaults.repeat(directions).into_iter().map(str::to_owned).collect(),
-    };
-    match names.iter().find(|name| !["Sigmoid", "Tanh", "Relu"].contains(&name.as_str())) {
-        Some(other) => Err(format!("activation `{other}`")),
-        None if names.len() != defaults.len() * directions => Err("too few activations".to_owned()),
-        None => Ok(names),
-    }
+/// [batch, 1]: whether a sample has a step at a place.
+fn still_running(plain: &mut Composition, lengths: &str, place: usize) -> String {
+    let context = plain.context();
+    let lengths = context.node("Cast", &[lengths], vec![int("to", 7)]);
+    let place = context.nodes.integers(&[i64::try_from(place).unwrap_or(i64::MAX)]);
+    let running = context.op("Greater", &[&lengths, &place]);
+    context.unsqueeze(&running, &[1])
 }
 
 /// The part of an input that belongs to one direction, with the axis of directions.
@@ -136,156 +129,46 @@ fn matrix(plain: &mut Composition, weight: &str) -> Result<String, String> {
 }
 
 /// All states in the order of time, the last one, and the last cell.
-fn run(plain: &mut Composition, direction: &Direction, cell: Cell) -> Result<(String, String, Option<String>), String> {
+fn run(
+    plain: &mut Composition,
+    direction: &Direction,
+    running: &[String],
+    cell: Cell,
+) -> Result<(String, String, Option<String>), String> {
     let mut states = Vec::new();
     let (mut state, mut memory) = (direction.state.clone(), direction.cell.clone());
     for place in 0..direction.steps.len() {
         let place = if direction.backwards { direction.steps.len() - 1 - place } else { place };
         let step = direction.steps.get(place).ok_or("a step that is not there")?;
-        let (next, kept) = cell(plain, direction, step, state.as_deref(), memory.as_deref())?;
-        states.push(next.clone());
+        let (mut next, mut kept) = cell(plain, direction, step, state.as_deref(), memory.as_deref())?;
+        let mut given = next.clone();
+        if let Some(running) = running.get(place) {
+            given = chosen(plain, running, &next, None)?;
+            next = chosen(plain, running, &next, state.as_deref())?;
+            kept = kept.map(|kept| chosen(plain, running, &kept, memory.as_deref())).transpose()?;
+        }
+        states.push(given);
         (state, memory) = (Some(next), kept);
     }
     if direction.backwards {
         states.reverse();
     }
     let last = state.ok_or("no step")?;
-    let sequence = if states.len() == 1 { last.clone() } else { plain.concat(&states, 0)? };
+    let sequence = match states.as_slice() {
+        [one] => one.clone(),
+        all => plain.concat(all, 0)?,
+    };
     Ok((sequence, last, memory))
 }
 
-fn activation(direction: &Direction, place: usize) -> &str {
-    direction.activations.get(place).map_or("Tanh", String::as_str)
-}
-
-/// What a step gets from the state: `step + state R`, or the step alone where the state is 0.
-fn with_state(
-    plain: &mut Composition,
-    direction: &Direction,
-    step: &str,
-    state: Option<&str>,
-) -> Result<String, String> {
-    let Some(state) = state else { return Ok(step.to_owned()) };
-    let product = plain.matmul(state, &direction.recurrent)?;
-    plain.join("Add", step, &product)
-}
-
-/// Gates i, o, f, c: C' = f C + i c, H' = o h(C').
-fn lstm_cell(
-    plain: &mut Composition,
-    direction: &Direction,
-    step: &str,
-    state: Option<&str>,
-    cell: Option<&str>,
-) -> Result<(String, Option<String>), String> {
-    let all = with_state(plain, direction, step, state)?;
-    let parts = plain.split(&all, STATE, 4)?;
-    let [i, o, f, c] = parts.as_slice() else { return Err("four gates are needed".to_owned()) };
-    let [gate, inner, outer] = [0, 1, 2].map(|place| activation(direction, place));
-    let (i, c) = (plain.map(gate, i)?, plain.map(inner, c)?);
-    let mut next = plain.join("Mul", &i, &c)?;
-    if let Some(cell) = cell {
-        let f = plain.map(gate, f)?;
-        let kept = plain.join("Mul", &f, cell)?;
-        next = plain.join("Add", &kept, &next)?;
-    }
-    let o = plain.map(gate, o)?;
-    let shown = plain.map(outer, &next)?;
-    Ok((plain.join("Mul", &o, &shown)?, Some(next)))
-}
-
-/// H' = (1 - z) h + z H
-fn mixed(plain: &mut Composition, z: &str, h: &str, state: Option<&str>) -> Result<(String, Option<String>), String> {
-    let part = plain.join("Mul", z, h)?;
-    let fresh = plain.join("Sub", h, &part)?;
-    let Some(state) = state else { return Ok((fresh, None)) };
-    let kept = plain.join("Mul", z, state)?;
-    Ok((plain.join("Add", &fresh, &kept)?, None))
-}
-
-/// Gates z, r, h: h = g(Wx + (r H) R + b).
-fn gru_cell(
-    plain: &mut Composition,
-    direction: &Direction,
-    step: &str,
-    state: Option<&str>,
-    _: Option<&str>,
-) -> Result<(String, Option<String>), String> {
-    let step = match &direction.bias {
-        Some(bias) => plain.join("Add", step, bias)?,
-        None => step.to_owned(),
+/// What is new where a sample runs, what was before, or 0, elsewhere.
+fn chosen(plain: &mut Composition, running: &str, new: &str, before: Option<&str>) -> Result<String, String> {
+    let shape = plain.shape(new)?;
+    let before = match before {
+        Some(before) => before.to_owned(),
+        None => plain.number(new, 0.0)?,
     };
-    let parts = plain.split(&step, STATE, 3)?;
-    let weights = plain.split(&direction.recurrent, 1, 3)?;
-    let ([z, r, h], [of_z, of_r, of_h]) = (parts.as_slice(), weights.as_slice()) else {
-        return Err("three gates are needed".to_owned());
-    };
-    let [gate, inner] = [0, 1].map(|place| activation(direction, place));
-    let add = |plain: &mut Composition, part: &str, state: Option<&str>, weight: &str| -> Result<String, String> {
-        let Some(state) = state else { return Ok(part.to_owned()) };
-        let product = plain.matmul(state, weight)?;
-        plain.join("Add", part, &product)
-    };
-    let z = add(plain, z, state, of_z)?;
-    let z = plain.map(gate, &z)?;
-    let reset = match state {
-        Some(state) => {
-            let r = add(plain, r, Some(state), of_r)?;
-            let r = plain.map(gate, &r)?;
-            Some(plain.join("Mul", &r, state)?)
-        }
-        None => None,
-    };
-    let h = add(plain, h, reset.as_deref(), of_h)?;
-    let h = plain.map(inner, &h)?;
-    mixed(plain, &z, &h, state)
-}
-
-/// With `linear_before_reset`: h = g(Wx + r (H R + b)).
-fn gru_cell_reset_last(
-    plain: &mut Composition,
-    direction: &Direction,
-    step: &str,
-    state: Option<&str>,
-    _: Option<&str>,
-) -> Result<(String, Option<String>), String> {
-    let product = match state {
-        Some(state) => Some(plain.matmul(state, &direction.recurrent)?),
-        None => None,
-    };
-    let of_state = match (product, &direction.bias) {
-        (Some(product), Some(bias)) => Some(plain.join("Add", &product, bias)?),
-        (product, bias) => product.or_else(|| bias.clone()),
-    };
-    let parts = plain.split(step, STATE, 3)?;
-    let [z, r, h] = parts.as_slice() else { return Err("three gates are needed".to_owned()) };
-    let [gate, inner] = [0, 1].map(|place| activation(direction, place));
-    let Some(of_state) = of_state else {
-        let (z, h) = (plain.map(gate, z)?, plain.map(inner, h)?);
-        return mixed(plain, &z, &h, None);
-    };
-    // A bias has no axis of the sequence.
-    let axis = plain.shape(&of_state)?.len().saturating_sub(1);
-    let others = plain.split(&of_state, axis, 3)?;
-    let [of_z, of_r, of_h] = others.as_slice() else { return Err("three gates are needed".to_owned()) };
-    let z = plain.join("Add", z, of_z)?;
-    let z = plain.map(gate, &z)?;
-    let r = plain.join("Add", r, of_r)?;
-    let r = plain.map(gate, &r)?;
-    let part = plain.join("Mul", &r, of_h)?;
-    let h = plain.join("Add", h, &part)?;
-    let h = plain.map(inner, &h)?;
-    mixed(plain, &z, &h, state)
-}
-
-/// H' = f(Wx + H R + b)
-fn rnn_cell(
-    plain: &mut Composition,
-    direction: &Direction,
-    step: &str,
-    state: Option<&str>,
-    _: Option<&str>,
-) -> Result<(String, Option<String>), String> {
-    let all = with_state(plain, direction, step, state)?;
-    Ok((plain.map(activation(direction, 0), &all)?, None))
+    let chosen = plain.node("Where", &[running, new, &before], Vec::new(), shape.clone());
+    plain.know(&chosen, new, shape);
+    Ok(chosen)
 }

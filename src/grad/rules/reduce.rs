@@ -3,6 +3,7 @@
 use super::super::Gradients;
 use super::super::context::Context;
 use super::super::step::Step;
+use crate::engine::ElementType;
 use crate::proto::build::int;
 
 /// The axes of a reduction.
@@ -35,13 +36,21 @@ fn kept(step: &Step, context: &mut Context, value: &str) -> Result<String, Strin
     Ok(context.unsqueeze(value, &axes))
 }
 
-/// `gradient` by how many entries of `x` went into one of `y`.
+/// `gradient` by how many entries of `x` went into one of `y`; half precision cannot count far enough.
 pub(super) fn divided(context: &mut Context, gradient: &str, x: &str, y: &str) -> Result<String, String> {
     let (all, left) = (context.op("Size", &[x]), context.op("Size", &[y]));
     let count = context.op("Div", &[&all, &left]);
-    let element = i64::from(context.fact(x)?.element as i32);
-    let count = context.node("Cast", &[&count], vec![int("to", element)]);
-    Ok(context.op("Div", &[gradient, &count]))
+    let element = context.fact(x)?.element;
+    let cast = |context: &mut Context, value: &str, to: ElementType| {
+        context.node("Cast", &[value], vec![int("to", i64::from(to as i32))])
+    };
+    if element != ElementType::Float16 {
+        let count = cast(context, &count, element);
+        return Ok(context.op("Div", &[gradient, &count]));
+    }
+    let (gradient, count) = (cast(context, gradient, ElementType::Float), cast(context, &count, ElementType::Float));
+    let share = context.op("Div", &[&gradient, &count]);
+    Ok(cast(context, &share, element))
 }
 
 fn spread(step: &Step, context: &mut Context, gradient: &str) -> Gradients {
@@ -61,12 +70,20 @@ pub(crate) fn mean(step: &Step, context: &mut Context) -> Gradients {
 }
 
 pub(crate) fn extreme(step: &Step, context: &mut Context) -> Gradients {
-    let x = step.input(0)?;
     let axes = axes(step, context)?;
+    if axes.is_empty() {
+        return step.first(step.gradient()?.to_owned());
+    }
     let (g, y) = (kept(step, context, step.gradient()?)?, kept(step, context, step.output()?)?);
-    let hits = context.equal(x, &y, x)?;
-    let count = if axes.is_empty() { hits.clone() } else { context.sum(&hits, &axes, true) };
-    let share = context.op("Div", &[&g, &count]);
+    shared(step, context, &g, &y, &axes)
+}
+
+/// The entries along `axes` that are the extreme share its gradient.
+fn shared(step: &Step, context: &mut Context, g: &str, y: &str, axes: &[usize]) -> Gradients {
+    let x = step.input(0)?;
+    let hits = context.equal(x, y, x)?;
+    let count = context.sum(&hits, axes, true);
+    let share = context.op("Div", &[g, &count]);
     let gradient = context.op("Mul", &[&share, &hits]);
     step.first(gradient)
 }
@@ -127,6 +144,9 @@ pub(crate) fn log_sum(step: &Step, context: &mut Context) -> Gradients {
 /// y / x where no factor is 0. One factor that is 0 gets the product of the others; where two are, all get 0.
 pub(crate) fn product(step: &Step, context: &mut Context) -> Gradients {
     let axes = axes(step, context)?;
+    if axes.is_empty() {
+        return step.first(step.gradient()?.to_owned());
+    }
     along(step, context, |context, x, _| {
         let (zero, one) = (context.scalar(x, 0.0)?, context.scalar(x, 1.0)?);
         let none = context.op("Equal", &[x, &zero]);
@@ -141,7 +161,7 @@ pub(crate) fn product(step: &Step, context: &mut Context) -> Gradients {
     })
 }
 
-/// LpNormalization: (g - sign(x) Σ g y) / n for the sum of sizes n, (g - y Σ g y) / n for the root of squares.
+/// LpNormalization: (g - sign(x) Σ g y) / n for the sum of sizes n, (g - y Σ g y) / n for the root of squares; 0 where n is.
 pub(crate) fn unit_length(step: &Step, context: &mut Context) -> Gradients {
     let (g, x, y) = (step.gradient()?, step.input(0)?, step.output()?);
     let axis = context.axis(x, step.int("axis", -1))?;
@@ -155,19 +175,17 @@ pub(crate) fn unit_length(step: &Step, context: &mut Context) -> Gradients {
     let sum = context.sum(&product, &[axis], true);
     let along = context.op("Mul", &[&direction, &sum]);
     let rest = context.op("Sub", &[g, &along]);
-    let gradient = context.op("Div", &[&rest, &size]);
+    let quotient = context.op("Div", &[&rest, &size]);
+    let zero = context.scalar(x, 0.0)?;
+    let is_long = context.op("Greater", &[&size, &zero]);
+    let gradient = context.masked(&is_long, &quotient, x)?;
     step.first(gradient)
 }
 
 /// GlobalMaxPool: the maxima share.
 pub(crate) fn global_maximum(step: &Step, context: &mut Context) -> Gradients {
-    let (g, x, y) = (step.gradient()?, step.input(0)?, step.output()?);
-    let axes: Vec<usize> = (2..context.shape(x)?.len()).collect();
-    let hits = context.equal(x, y, x)?;
-    let count = context.sum(&hits, &axes, true);
-    let share = context.op("Div", &[g, &count]);
-    let gradient = context.op("Mul", &[&share, &hits]);
-    step.first(gradient)
+    let axes: Vec<usize> = (2..context.shape(step.input(0)?)?.len()).collect();
+    shared(step, context, step.gradient()?, step.output()?, &axes)
 }
 
 /// The axes of a softmax: before set 13 all from `axis` on.

@@ -1,5 +1,5 @@
 //! Resize: every axis that is resized is mapped by a constant matrix, whichever mode. Coordinates that come
-//! from a crop box, and smoothing before a reduction, are not covered.
+//! from a crop box, smoothing before a reduction, and sizes that keep the aspect ratio are not covered.
 //!
 //! Spec: <https://onnx.ai/onnx/operators/onnx__Resize.html>.
 
@@ -97,6 +97,9 @@ fn cubic(x: f64, a: f64) -> f64 {
 pub(crate) fn resize(step: &Step, context: &mut Context) -> Gradients {
     if step.int("antialias", 0) != 0 {
         return Err("smoothing before a reduction (`antialias`)".to_owned());
+    }
+    if !matches!(step.text("keep_aspect_ratio_policy"), b"" | b"stretch") {
+        return Err("sizes that keep the aspect ratio (`keep_aspect_ratio_policy`)".to_owned());
     }
     let scales = match step.optional(2) {
         Some(scales) if context.shape(scales)? != [0] => Some(context.constant_floats(scales)?),

@@ -4,6 +4,7 @@
 use super::super::Gradients;
 use super::super::context::Context;
 use super::super::step::Step;
+use super::sample::{count, signed};
 use crate::proto::build::{int, text};
 use crate::proto::onnx::AttributeProto;
 
@@ -24,12 +25,44 @@ pub(crate) fn gather_elements(step: &Step, context: &mut Context) -> Gradients {
 
 pub(crate) fn gather_nd(step: &Step, context: &mut Context) -> Gradients {
     let (g, x, indices) = (step.gradient()?, step.input(0)?, step.input(1)?);
-    if step.int("batch_dims", 0) != 0 {
-        return Err("`batch_dims`".to_owned());
-    }
     let attributes = vec![adding(context)?];
+    if let Ok(batch) = usize::try_from(step.int("batch_dims", 0))
+        && batch > 0
+    {
+        return in_batches(step, context, batch, attributes);
+    }
     let zeros = context.zeros_like(x)?;
     let gradient = context.node("ScatterND", &[&zeros, indices, g], attributes);
+    step.first(gradient)
+}
+
+/// The axes of the batch become one, whose number is the first of every place.
+fn in_batches(step: &Step, context: &mut Context, batch: usize, attributes: Vec<AttributeProto>) -> Gradients {
+    let (g, x, indices) = (step.gradient()?, step.input(0)?, step.input(1)?);
+    let (shape, places) = (context.shape(x)?, context.shape(indices)?);
+    let (Some(inner), Some([points @ .., depth])) = (shape.get(batch..), places.get(batch..)) else {
+        return Err("`batch_dims` that do not fit".to_owned());
+    };
+    let points = signed(count(points)?)?;
+    let list = |lead: &[i64], rest: &[usize]| -> Result<Vec<i64>, String> {
+        let rest: Vec<i64> = rest.iter().map(|n| signed(*n)).collect::<Result<_, _>>()?;
+        Ok([lead, &rest].concat())
+    };
+    let zeros = context.zeros_like(x)?;
+    let zeros = context.reshape(&zeros, &list(&[-1], inner)?);
+    let g = context.reshape(g, &list(&[-1, points], inner.get(*depth..).unwrap_or_default())?);
+    let indices = context.reshape(indices, &[-1, points, signed(*depth)?]);
+    let first = context.nodes.integers(&[0]);
+    let (second, axis) = (context.nodes.integers(&[1]), context.nodes.integers(&[2]));
+    let one = context.op("Slice", &[&indices, &first, &second, &axis]);
+    let none = context.op("Sub", &[&one, &one]);
+    let batches = context.extent_of(&zeros, 0);
+    let numbers = super::rearrange::range(context, &batches);
+    let numbers = context.unsqueeze(&numbers, &[1, 2]);
+    let lead = context.op("Add", &[&numbers, &none]);
+    let places = context.node("Concat", &[&lead, &indices], vec![int("axis", 2)]);
+    let spread = context.node("ScatterND", &[&zeros, &places, &g], attributes);
+    let gradient = context.reshape_like(&spread, x);
     step.first(gradient)
 }
 
