@@ -74,7 +74,7 @@ impl Tasks {
     /// Groups the graph outputs into tasks as `requested` (name, outputs) and finds out what feeds them.
     ///
     /// # Errors
-    /// An output that does not exist or is asked for twice.
+    /// An output that does not exist or is asked for twice; a name that two tasks would have.
     pub fn of(graph: &Graph, requested: &[(String, Vec<String>)]) -> Result<Self> {
         let mut tasks: Vec<Task> = Vec::new();
         let mut taken = std::collections::BTreeSet::new();
@@ -98,7 +98,12 @@ impl Tasks {
         }
         for id in &graph.outputs {
             if taken.insert(*id) {
-                tasks.push(Task { name: graph.value(*id).name.to_owned(), outputs: vec![*id] });
+                let name = graph.value(*id).name;
+                if requested.iter().any(|(other, _)| other == name) {
+                    let error = Error::input(format!("task `{name}` has the name of an output that it does not hold"));
+                    return Err(error.help("call it otherwise; outputs that no task names are tasks of their own"));
+                }
+                tasks.push(Task { name: name.to_owned(), outputs: vec![*id] });
             }
         }
         let by_node = reach(graph, &tasks);
@@ -178,5 +183,8 @@ mod tests {
         let sets: Vec<String> = tasks.by_node.iter().map(|s| tasks.names(s)).collect();
         assert_eq!(sets, ["second+a", "a", "second", ""]);
         assert!(Tasks::of(&graph, &[("z".into(), vec!["q".into()])]).unwrap_err().to_string().contains("a, b"));
+        let same = Tasks::of(&graph, &[("b".into(), vec!["a".into()])]).unwrap_err().to_string();
+        assert!(same.contains("task `b` has the name of an output"), "{same}");
+        assert_eq!(Tasks::of(&graph, &[("b".into(), vec!["a".into(), "b".into()])]).unwrap().tasks.len(), 1);
     }
 }

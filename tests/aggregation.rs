@@ -188,7 +188,7 @@ fn masks_are_added_listed_and_shown() {
 fn neighbours_decide_where_they_are_named() {
     let folder = with_masks();
     let prune = |more: &[&str]| {
-        let words = ["model.onnx", "small.onnx", "--ratio", "0.5", "--plan-out", "own.json"];
+        let words = ["model.onnx", "small.onnx", "--ratio", "0.5", "--plan-out", "own.json", "--report", "r.json"];
         folder.succeed(&[&words[..], more].concat());
         kept(&folder, "own.json")
     };
@@ -200,6 +200,9 @@ fn neighbours_decide_where_they_are_named() {
     let weighted = |weights: &str| prune(&["--task-aggregation", "score-mask", "--neighbours", weights]);
     assert_eq!(weighted("low:0.2,other:0.8"), other);
     assert_eq!(weighted("low:0.8,other:0.2"), kept(&folder, "low.plan"));
+    // However large or small weights are, only their proportions count.
+    assert_eq!(weighted("low:2e-12,other:8e-12"), other);
+    assert_eq!(json(&folder, "r.json")["options"]["neighbours"], serde_json::json!([["low", 2e-12], ["other", 8e-12]]));
     let drawn = |seed: &str| {
         prune(&["--task-aggregation", "vote", "--neighbours", "low,other", "--draw", "softmax", "--seed", seed])
     };
@@ -365,4 +368,25 @@ fn masks_that_are_unknown_foreign_or_damaged() {
     says(folder.fail(2, &["masks", "show", "../low"]), &["cannot be the name of a mask"]);
     says(folder.fail(2, &["masks", "add", "a/b", "low.plan"]), &["cannot be the name of a mask"]);
     says(folder.fail(2, &["masks", "add", "new", "model.onnx"]), &["model.onnx", "plan"]);
+}
+
+#[test]
+fn outputs_that_are_not_finite_are_not_stored() {
+    let folder = Folder::new();
+    let model = "
+        in x [n,3,8,8]
+        t = Conv(x, trunk[16,3,3,3], pads=[1,1,1,1])
+        m = GlobalAveragePool(t)
+        f = Flatten(m)
+        y = Gemm(f, head[16,3])
+        r = Relu(y)
+        z = Log(r)
+        out y, z";
+    folder.model("model.onnx", model);
+    samples(&folder, "same.npz", 1.0);
+    folder.succeed(&["model.onnx", "1.onnx", "--ratio", "0.5", "--plan-out", "p.json"]);
+    folder.succeed(&["masks", "add", "own", "p.json", "--model", "model.onnx", "--calibration", "same.npz"]);
+    assert!(folder.succeed(&["masks", "list"]).contains("outputs on 8 samples"));
+    let rows = json(&folder, "masks/own.json")["outputs"]["rows"].clone();
+    assert_eq!(rows.as_object().unwrap().keys().collect::<Vec<_>>(), ["y"]);
 }

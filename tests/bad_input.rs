@@ -7,8 +7,9 @@ use std::fs;
 use std::process::Command;
 
 use common::program::{Folder, TWO_TASKS};
+use onnx_mtprune::proto::onnx::attribute_proto::AttributeType;
 use onnx_mtprune::proto::onnx::tensor_proto::{DataLocation, DataType};
-use onnx_mtprune::proto::onnx::{ModelProto, StringStringEntryProto, TensorProto};
+use onnx_mtprune::proto::onnx::{AttributeProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
 use onnx_mtprune::text;
 use prost::Message;
 
@@ -83,6 +84,37 @@ fn missing_external_data() {
         tensor.external_data = vec![entry("location", "weights.bin"), entry("length", "1728")];
     });
     says(&line, &["weights.bin"]);
+}
+
+#[test]
+fn a_data_file_of_a_constant_node_is_not_overwritten() {
+    let folder = Folder::new();
+    let mut model = text::parse(TWO_TASKS).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    let at = graph.initializer.iter().position(|tensor| tensor.name() == "trunk_bias").unwrap();
+    let mut tensor = graph.initializer.remove(at);
+    let bytes = tensor.raw_data.take().unwrap();
+    tensor.data_location = Some(DataLocation::External as i32);
+    let location = StringStringEntryProto { key: Some("location".into()), value: Some("out.onnx.data".into()) };
+    tensor.external_data = vec![location];
+    let value = AttributeProto {
+        name: Some("value".to_owned()),
+        r#type: Some(AttributeType::Tensor as i32),
+        t: Some(tensor),
+        ..Default::default()
+    };
+    let node = NodeProto {
+        op_type: Some("Constant".to_owned()),
+        output: vec!["trunk_bias".to_owned()],
+        attribute: vec![value],
+        ..Default::default()
+    };
+    graph.node.insert(0, node);
+    folder.proto("model.onnx", &model);
+    std::fs::write(folder.file("out.onnx.data"), bytes).unwrap();
+    let line = folder.fail(2, &["model.onnx", "out.onnx", "--ratio", "0.5"]);
+    says(&line, &["the data file of OUT is the same file as an input"]);
+    folder.succeed(&["model.onnx", "other.onnx", "--ratio", "0.5"]);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! The channels of a group that protected tasks share with others are ranked by what the protected tasks say of them,
 //! each normalised by its sum over the group, the largest counting where there are several; what all tasks together say
-//! decides between channels that are the same to them. Invariant: groups that feed no protected task, or no other, are
-//! scored as they were.
+//! decides between channels that are the same to them. Invariants: groups that feed no protected task, or no other, are
+//! scored as they were; the scores of a group have the sum that they had, so that groups compare as before.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +35,7 @@ pub fn protecting(
             let own = said.iter().filter_map(|own| own.get(channel).copied()).fold(0.0, f64::max);
             own + TIE * usual.get(channel).copied().unwrap_or(0.0)
         };
-        (0..all.len()).map(first).collect()
+        with_sum_of(&all, (0..all.len()).map(first).collect())
     };
     groups.iter().zip(scores).enumerate().map(of_group).collect()
 }
@@ -56,14 +56,22 @@ pub fn heard(groups: &[Group], mut scores: TaskScores, protected: &BTreeSet<usiz
         let others: Vec<Vec<f64>> = outside.iter().filter_map(take).map(|said| shares(&said)).collect();
         for (task, said) in own {
             let other = |channel: usize| others.iter().filter_map(|said| said.get(channel)).sum::<f64>();
-            let first =
-                shares(&said).into_iter().enumerate().map(|(channel, own)| own + TIE * other(channel)).collect();
+            let first = shares(&said).into_iter().enumerate();
+            let first = with_sum_of(&said, first.map(|(channel, own)| own + TIE * other(channel)).collect());
             if let Some(slot) = scores.scores.get_mut(task).and_then(|groups| groups.get_mut(index)) {
                 *slot = Some(first);
             }
         }
     }
     scores
+}
+
+/// New scores of a group, none below 0, multiplied so that they sum up to the magnitudes of the old ones.
+fn with_sum_of(old: &[f64], new: Vec<f64>) -> Vec<f64> {
+    let sum = |scores: &[f64]| scores.iter().map(|score| score.abs()).filter(|score| score.is_finite()).sum::<f64>();
+    let (before, after) = (sum(old), sum(&new));
+    let factor = if before > 0.0 && after > 0.0 { before / after } else { 1.0 };
+    new.into_iter().map(|score| score * factor).collect()
 }
 
 /// Scores as parts of their sum; from 0 on, whatever they count from.
@@ -104,6 +112,7 @@ mod tests {
         let mut order: Vec<usize> = (0..4).collect();
         order.sort_by(|i, j| found[1][*j].total_cmp(&found[1][*i]));
         assert_eq!(order, [3, 2, 0, 1]);
+        assert!((found[1].iter().sum::<f64>() - 10.0).abs() < 1e-9, "groups compare as before: {:?}", found[1]);
         assert_eq!(found[2], scores[2]);
         let of_a = vec![Some(vec![1.0; 3]), Some(vec![1.0, 5.0, 0.0, 0.0]), Some(vec![1.0, 2.0])];
         let both = TaskScores { scores: vec![of_a.clone(), by_task.scores[1].clone()], ..by_task.clone() };
@@ -112,6 +121,7 @@ mod tests {
         let said = heard.scores[1][1].clone().unwrap();
         order.sort_by(|i, j| said[*j].total_cmp(&said[*i]));
         assert_eq!(order, [3, 2, 1, 0]);
+        assert!((said.iter().sum::<f64>() - 10.0).abs() < 1e-9, "groups compare as before: {said:?}");
         assert_eq!(protecting(&analysis.groups, scores.clone(), &by_task, &BTreeSet::new()), scores);
     }
 }

@@ -31,7 +31,8 @@ pub fn ranked(first: &[f64], second: &[f64]) -> Vec<f64> {
 
 /// True for the `count` entries of the highest scores; ties go to the lower index, NaN goes first.
 pub fn top(scores: &[f64], count: usize) -> Vec<bool> {
-    let score = |at: &usize| scores.get(*at).copied().filter(|s| !s.is_nan()).unwrap_or(f64::NEG_INFINITY);
+    // Negative zero is zero.
+    let score = |at: &usize| scores.get(*at).copied().filter(|s| !s.is_nan()).map_or(f64::NEG_INFINITY, |s| s + 0.0);
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.cmp(b)));
     let mut keep = vec![false; scores.len()];
@@ -57,5 +58,6 @@ mod tests {
     fn the_top_goes_to_the_lower_index_among_equals() {
         assert_eq!(top(&[1.0, 1.0, f64::NAN, 2.0], 2), [true, false, false, true]);
         assert_eq!(top(&[1.0], 5), [true]);
+        assert_eq!(top(&[-0.0, 0.0], 1), [true, false]);
     }
 }

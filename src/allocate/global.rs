@@ -1,18 +1,26 @@
 //! Global allocation: as many channels stay as the ratio leaves in all groups together, the best of the model.
 //!
+//! Groups with another ratio (the trunk, a branch, what a protected task shares) compete among themselves, so that each
+//! ratio is met for what it was given for.
 //! Groups grow from their floors by the steps of the rounding; of all next steps the best is taken until the number is
 //! met. Where steps hold several channels, the middle one speaks for its step, as rounding to the nearest does, and the
 //! number is met within half a step; otherwise exactly. Invariant: floors, locks, holds and roundings are those of the
 //! uniform allocation.
 
+use std::collections::BTreeMap;
+
 use super::count::allowed_counts;
+use super::ratios::Origin;
 use super::{AllocateConfig, Plan, best, counts};
 use crate::Result;
 use crate::coupling::Coupling;
 use crate::graph::Graph;
 use crate::groups::Group;
 
-/// The best channels of the model, in as many as the ratio leaves; scores must be comparable between groups.
+/// A group and the counts that it may keep.
+type Field = (usize, Vec<usize>);
+
+/// The best channels of the model, as many as the ratio leaves; scores must be comparable between groups.
 ///
 /// # Errors
 /// As [`super::uniform`].
@@ -25,30 +33,28 @@ pub fn global(
 ) -> Result<Plan> {
     let (mut plan, uniform) = counts(graph, coupling, groups, config)?;
     let open = |at: usize| groups[at].lock.is_none() && !plan.held.contains_key(&at);
-    let fields: Vec<(usize, Vec<usize>)> = (0..groups.len())
-        .filter(|at| open(*at))
-        .map(|at| {
-            (
-                at,
-                if config.ratio_of(&groups[at]) == 0.0 {
-                    vec![groups[at].extent]
-                } else {
-                    allowed_counts(groups[at].extent, config)
-                },
-            )
-        })
-        .collect();
-    let budget: usize = fields.iter().filter_map(|(at, _)| uniform.get(*at)).sum();
-    for ((at, _), count) in fields.iter().zip(chosen(&fields, scores, budget)) {
-        if let Some(scores) = scores.get(*at).filter(|_| count < groups[*at].extent) {
-            plan.kept[*at] = Some(best(scores, count));
+    // By ratio and what it was given for.
+    let mut fields: BTreeMap<(Origin, u64), Vec<Field>> = BTreeMap::new();
+    for (at, group) in groups.iter().enumerate().filter(|(at, _)| open(*at)) {
+        let ratio = config.ratio_of(group);
+        if ratio > 0.0 {
+            let field = (config.tasks.origin(&group.tasks), ratio.to_bits());
+            fields.entry(field).or_default().push((at, allowed_counts(group.extent, config)));
+        }
+    }
+    for fields in fields.values() {
+        let budget: usize = fields.iter().filter_map(|(at, _)| uniform.get(*at)).sum();
+        for ((at, _), count) in fields.iter().zip(chosen(fields, scores, budget)) {
+            if let Some(scores) = scores.get(*at).filter(|_| count < groups[*at].extent) {
+                plan.kept[*at] = Some(best(scores, count));
+            }
         }
     }
     Ok(plan)
 }
 
-/// How many channels of each field stay; a field is a group and the counts that it may keep.
-fn chosen(fields: &[(usize, Vec<usize>)], scores: &[Vec<f64>], budget: usize) -> Vec<usize> {
+/// How many channels of each field stay.
+fn chosen(fields: &[Field], scores: &[Vec<f64>], budget: usize) -> Vec<usize> {
     let mut kept: Vec<usize> = fields.iter().map(|(_, counts)| counts.first().copied().unwrap_or(0)).collect();
     // What every step is worth, its field, and the count that it leads to; later steps of a group are worth less.
     let mut steps: Vec<(f64, usize, usize)> = Vec::new();

@@ -14,6 +14,7 @@ mod ratios;
 
 use std::collections::BTreeMap;
 
+use crate::aggregate::top;
 use crate::axes::Expr;
 use crate::coupling::Coupling;
 use crate::graph::Graph;
@@ -102,7 +103,7 @@ impl Plan {
 /// group the ratio leaves.
 ///
 /// # Errors
-/// A ratio outside [0, 1), or other numbers that make no sense.
+/// A ratio outside [0, 1), or other numbers that make no sense; a pattern that matches no name.
 pub fn counts(
     graph: &Graph,
     coupling: &Coupling,
@@ -110,6 +111,7 @@ pub fn counts(
     config: &AllocateConfig,
 ) -> Result<(Plan, Vec<usize>)> {
     check(config)?;
+    check_patterns(graph, &config.protect)?;
     let mut plan = Plan { kept: vec![None; groups.len()], held: BTreeMap::new() };
     for (index, group) in groups.iter().enumerate() {
         if group.lock.is_none()
@@ -152,12 +154,7 @@ pub fn uniform(
 
 /// The `count` indices of the highest scores, ascending.
 fn best(scores: &[f64], count: usize) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..u32::try_from(scores.len()).unwrap_or(u32::MAX)).collect();
-    let score = |i: &u32| scores.get(*i as usize).copied().filter(|s| !s.is_nan()).unwrap_or(f64::NEG_INFINITY);
-    order.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.cmp(b)));
-    order.truncate(count);
-    order.sort_unstable();
-    order
+    (0u32..).zip(top(scores, count)).filter(|(_, keep)| *keep).map(|(index, _)| index).collect()
 }
 
 /// The first protected name that a group touches.
@@ -171,6 +168,19 @@ fn protected(graph: &Graph, group: &Group, patterns: &[String]) -> Option<String
         let mut names = values.chain([node.label()]);
         names.find(|name| patterns.iter().any(|p| matches(p, name)))
     })
+}
+
+/// Refuses patterns that protect nothing because they are misspelled.
+fn check_patterns(graph: &Graph, patterns: &[String]) -> Result<()> {
+    let is_known = |pattern: &String| {
+        graph.value_ids().any(|id| matches(pattern, graph.value(id).name))
+            || graph.nodes.iter().any(|node| matches(pattern, &node.label()))
+    };
+    match patterns.iter().find(|pattern| !is_known(pattern)) {
+        None => Ok(()),
+        Some(pattern) => Err(Error::input(format!("--protect {pattern} matches no node and no tensor of the model"))
+            .help("give a name, or a pattern with * and ?; they stand for any text and one character")),
+    }
 }
 
 fn check(config: &AllocateConfig) -> Result<()> {

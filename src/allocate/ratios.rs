@@ -22,6 +22,17 @@ pub struct TaskRatios {
     protected: BTreeSet<usize>,
 }
 
+/// What a ratio was given for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Origin {
+    /// All that has no other.
+    Everything,
+    /// What feeds several tasks.
+    Trunk,
+    /// The branch of a task.
+    Task(usize),
+}
+
 impl TaskRatios {
     /// What a user asks of tasks by name.
     ///
@@ -60,6 +71,16 @@ impl TaskRatios {
             (Some(task), None) => self.by_task.get(&task).copied().unwrap_or(everything),
             (Some(_), Some(_)) => self.trunk.unwrap_or_else(|| everything * (1.0 - self.share(tasks))),
             (None, _) => everything,
+        }
+    }
+
+    /// Whose ratio that is: groups that follow the same one can make up for each other.
+    pub(super) fn origin(&self, tasks: &TaskSet) -> Origin {
+        let mut own = tasks.iter();
+        match (own.next(), own.next()) {
+            (Some(task), None) if self.by_task.contains_key(&task) => Origin::Task(task),
+            (Some(_), Some(_)) if self.trunk.is_some() => Origin::Trunk,
+            _ => Origin::Everything,
         }
     }
 
@@ -103,6 +124,8 @@ mod tests {
         let ratios = TaskRatios::of(&three(), &[("b".into(), 0.7)], Some(0.2), &["c".into()]).unwrap();
         let found = [&[][..], &[0], &[1], &[0, 1], &[1, 2]].map(|tasks| ratios.ratio(&set(tasks), 0.5));
         assert_eq!(found, [0.5, 0.5, 0.7, 0.2, 0.2]);
+        let found = [&[][..], &[0], &[1], &[0, 1]].map(|tasks| ratios.origin(&set(tasks)));
+        assert_eq!(found, [Origin::Everything, Origin::Everything, Origin::Task(1), Origin::Trunk]);
         let found = [&[][..], &[0], &[2], &[0, 2]].map(|tasks| ratios.protects(&set(tasks)));
         assert_eq!(found, [false, false, true, false]);
     }

@@ -40,24 +40,29 @@ impl AggregationArguments {
     }
 
     /// The plan on which the tasks agree, and how far they do; they have no say where a criterion says the same for all
-    /// of them and nothing was asked for.
+    /// of them and nothing was asked for. `said` is what they say, `decisive` is that with what protected tasks need put
+    /// first.
     pub(super) fn plan(
         &self,
         analysis: &Analysis,
-        scores: Scores,
+        (said, decisive): (Scores, Scores),
         gradients: Option<&Gradients>,
         neighbours: &[Neighbour],
         config: &PruneConfig,
     ) -> Result<(Plan, Option<Agreement>)> {
-        let scores = match scores {
-            Scores::Same(scores) if config.aggregation.name.is_none() => {
-                return Ok((analysis.allocate(&scores, config)?, None));
-            }
+        let by_task = |scores: Scores| match scores {
             Scores::Same(scores) => analysis.same_for_tasks(&scores),
             Scores::PerTask(scores) => scores,
         };
-        let plan = analysis.allocate_by_tasks(&scores, neighbours, config)?;
-        let agreement = Agreement::new(analysis, &scores, gradients, &plan, &config.aggregation);
-        Ok((plan, Some(agreement)))
+        match decisive {
+            Scores::Same(scores) if config.aggregation.name.is_none() => {
+                Ok((analysis.allocate(&scores, config)?, None))
+            }
+            decisive => {
+                let plan = analysis.allocate_by_tasks(&by_task(decisive), neighbours, config)?;
+                let agreement = Agreement::new(analysis, &by_task(said), gradients, &plan, &config.aggregation);
+                Ok((plan, Some(agreement)))
+            }
+        }
     }
 }

@@ -307,9 +307,9 @@ pub(crate) struct CalibrationArguments {
     /// a folder of those, of pictures, or of test_data_set_*. What remains is then repaired, and fidelity is measured
     #[arg(long, value_name = "PATH", help_heading = "Calibration")]
     pub(crate) calibration: Option<PathBuf>,
-    /// How many samples run at a time, where the model leaves that open
-    #[arg(long, value_name = "N", default_value = "32", value_parser = values::positive, help_heading = "Calibration")]
-    pub(crate) batch_size: usize,
+    /// How many samples run at a time, where the model leaves that open [default: 32]
+    #[arg(long, value_name = "N", value_parser = values::positive, requires = "calibration", help_heading = "Calibration")]
+    pub(crate) batch_size: Option<usize>,
     /// Use at most N samples, picked by the seed
     #[arg(long, value_name = "N", value_parser = values::positive, requires = "calibration", help_heading = "Calibration")]
     pub(crate) max_samples: Option<usize>,
@@ -339,9 +339,9 @@ pub(crate) struct CalibrationArguments {
     /// [default: by the labels; probe without labels]
     #[arg(long, value_name = "TASK=LOSS[:WEIGHT]", value_parser = values::task_loss, requires = "calibration", help_heading = "Calibration")]
     pub(crate) loss: Vec<LossRequest>,
-    /// How often every sample is run with other random numbers, where the loss draws some
-    #[arg(long, value_name = "N", default_value = "4", value_parser = values::positive, help_heading = "Calibration")]
-    pub(crate) probes: usize,
+    /// How often every sample is run with other random numbers, where the loss draws some [default: 4]
+    #[arg(long, value_name = "N", value_parser = values::positive, requires = "calibration", help_heading = "Calibration")]
+    pub(crate) probes: Option<usize>,
     /// What a channel is worth to column-subset: its energy, or the criterion fisher, mean or largest over tasks
     /// [default: energy]
     #[arg(long, value_name = "NAME", value_parser = values::importances(), requires = "calibration", help_heading = "Calibration")]

@@ -45,8 +45,8 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Opens what was asked for; none without `--calibration`. `takes_losses` says whether gradients are gathered, which
-    /// is what labels may be for.
+    /// Opens what was asked for; none without `--calibration`. `takes_labels` says whether something but a metric looks
+    /// at labels: losses, or the similarity of neighbours.
     ///
     /// # Errors
     /// Data that cannot be read or does not fit the model; labels or metrics that name no task.
@@ -56,7 +56,7 @@ impl Samples {
         graph: &Graph,
         tasks: &Tasks,
         seed: u64,
-        takes_losses: bool,
+        takes_labels: bool,
     ) -> Result<Option<Self>> {
         let Some(path) = &arguments.calibration else { return Ok(None) };
         let options = SourceOptions::new(std::env::temp_dir());
@@ -67,7 +67,7 @@ impl Samples {
         let held_out = if total < ENOUGH_TO_DIVIDE { 0 } else { (total / 5).clamp(1, MOST_HELD_OUT) };
         let feeder = |skip: usize, count: usize| {
             let options = FeederOptions {
-                batch_size: arguments.batch_size,
+                batch_size: arguments.batch_size.unwrap_or(FeederOptions::default().batch_size),
                 skip,
                 max_samples: Some(count),
                 shuffle: Some(seed),
@@ -82,7 +82,7 @@ impl Samples {
             None => BTreeMap::new(),
         };
         let tasks = judged(arguments, &labels, graph, tasks, source.len())?;
-        if arguments.labels.is_some() && arguments.metric.is_empty() && !takes_losses {
+        if arguments.labels.is_some() && arguments.metric.is_empty() && !takes_labels {
             notes.push("the labels are not used; --metric TASK=METRIC says what they judge".to_owned());
         }
         let method = match &arguments.repair {

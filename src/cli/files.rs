@@ -8,8 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use onnx_mtprune::proto::onnx::ModelProto;
-use onnx_mtprune::proto::onnx::tensor_proto::DataLocation;
-use onnx_mtprune::{Error, Result};
+use onnx_mtprune::{Error, Result, proto};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
@@ -59,15 +58,7 @@ pub(crate) fn check(inputs: &[&Path], outputs: &[Written]) -> Result<()> {
 
 /// The data files of a model that was read from `path`.
 pub(crate) fn data_files(model: &ModelProto, path: &Path) -> Vec<PathBuf> {
-    let tensors = model.graph.iter().flat_map(|g| &g.initializer);
-    let mut files: Vec<PathBuf> = tensors
-        .filter(|t| t.data_location() == DataLocation::External)
-        .flat_map(|t| t.external_data.iter().filter(|e| e.key() == "location"))
-        .map(|location| folder(path).join(location.value()))
-        .collect();
-    files.sort();
-    files.dedup();
-    files
+    proto::data_locations(model).into_iter().map(|location| folder(path).join(location)).collect()
 }
 
 /// The data file that would stand beside a model.
@@ -124,6 +115,16 @@ impl Staged {
         self.file.as_file().sync_all().map_err(|e| failed(&self.path, e))
     }
 
+    /// Puts it in place if nothing is there; false if something is, which is then untouched.
+    pub(crate) fn commit_new(self) -> Result<bool> {
+        let path = self.path;
+        match self.file.persist_noclobber(&path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(failed(&path, error.error)),
+        }
+    }
+
     /// Puts it in place.
     pub(crate) fn commit(self) -> Result<()> {
         let path = self.path;
@@ -138,4 +139,28 @@ fn failed(path: &Path, error: std::io::Error) -> Error {
 /// The SHA-256 of a file's bytes, in hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_new_file_is_put_in_place_once() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("mask.json");
+        let stage = |text: &str| {
+            let mut staged = Staged::new(&path).unwrap();
+            staged.fill(text).unwrap();
+            staged
+        };
+        // Both began before either was done.
+        let (first, second) = (stage("first"), stage("second"));
+        assert!(first.commit_new().unwrap());
+        assert!(!second.commit_new().unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+        stage("third").commit().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "third");
+    }
 }

@@ -32,7 +32,7 @@ pub(super) fn gather(
     let options = GradientOptions {
         losses: arguments.loss.clone(),
         labels: samples.labels(&analysis.tasks, &analysis.graph)?,
-        draws: arguments.probes,
+        draws: arguments.probes.unwrap_or(GradientOptions::default().draws),
         seed: config.seed,
         memory: arguments.bytes(),
     };

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use onnx_mtprune::aggregate::Scores;
 use onnx_mtprune::calibration::batching::{Feeder, FeederOptions};
 use onnx_mtprune::calibration::source::{self, SourceOptions};
+use onnx_mtprune::extract::extract;
 use onnx_mtprune::gates::GradientOptions;
 use onnx_mtprune::masks::{MaskFile, Outputs, StoredScores, check_name};
 use onnx_mtprune::plan_file::PlanFile;
@@ -103,12 +104,19 @@ pub(super) fn run(arguments: &MasksArguments) -> Result<()> {
 fn add(arguments: &AddArguments) -> Result<()> {
     let mut console = Console::new(false, false);
     check_name(&arguments.name)?;
+    if arguments.calibration.is_none() && !arguments.engine.is_open() {
+        let error = Error::input("--engine, --device and --onnxruntime do nothing where nothing runs");
+        return Err(error.help("give --calibration as well, or leave them out"));
+    }
     let beside = arguments.model.as_ref().unwrap_or(&arguments.plan);
     let store = arguments.store.clone().unwrap_or_else(|| folder_beside(beside));
     let path = path_in(&store, &arguments.name);
-    if path.exists() && !arguments.replace {
+    let taken = || {
         let error = Error::input("there is a mask of this name already").file(&path);
-        return Err(error.help("choose another name, or give --replace"));
+        error.help("choose another name, or give --replace")
+    };
+    if path.exists() && !arguments.replace {
+        return Err(taken());
     }
     let mut mask = match &arguments.model {
         None => MaskFile::of_plan(&arguments.name, &read_plan(&arguments.plan)?)?,
@@ -116,26 +124,28 @@ fn add(arguments: &AddArguments) -> Result<()> {
             let file = console.stage("read", || proto::read(model))?;
             let plan = verify::read_plan(&arguments.plan, &file)?;
             let mut mask = MaskFile::of_plan(&arguments.name, &plan).map_err(|e| e.file(&arguments.plan))?;
-            let inlined = functions::inline(&file.model);
+            // The groups of a plan that keeps some tasks alone are those of their part of the model.
+            let part = plan.outputs.as_ref().map(|outputs| extract(&file.model, outputs)).transpose()?;
+            let model = part.as_ref().map_or(&file.model, |part| &part.model);
+            let inlined = functions::inline(model);
             let options = Options { allow_approximate: !plan.approximated.is_empty(), ..Options::default() };
             let mut analysis = console.stage("analyse", || Analysis::of_inlined(&inlined, &options))?;
             analysis.pages = file.pages.clone();
-            mask.scores = Some(console.stage("score", || scores(arguments, &file.model, &analysis))?);
+            mask.scores = Some(console.stage("score", || scores(arguments, model, &analysis))?);
             if let Some(samples) = &arguments.calibration {
-                let feeder = feeder(samples, &arguments.input_scale, arguments.max_samples, &file.model)?;
+                let feeder = feeder(samples, &arguments.input_scale, arguments.max_samples, model)?;
                 let engine = arguments.engine.engine(Choice::Auto)?;
-                let outputs = console.stage("run", || Outputs::of(&file.model, engine.as_ref(), &feeder))?;
+                let outputs = console.stage("run", || Outputs::of(model, engine.as_ref(), &feeder))?;
                 mask.outputs = Some(outputs);
             }
             mask
         }
     };
     mask.name.clone_from(&arguments.name);
-    if !store.is_dir() {
-        fs::create_dir(&store).map_err(|e| {
-            Error::input("the folder of masks cannot be made").file(&store).because(e).help("give another with --store")
-        })?;
-    }
+    // Another process may have made it in the meantime.
+    fs::create_dir(&store).or_else(|e| if store.is_dir() { Ok(()) } else { Err(e) }).map_err(|e| {
+        Error::input("the folder of masks cannot be made").file(&store).because(e).help("give another with --store")
+    })?;
     let inputs: Vec<&Path> = [Some(&arguments.plan), arguments.model.as_ref(), arguments.calibration.as_ref()]
         .into_iter()
         .flatten()
@@ -144,7 +154,11 @@ fn add(arguments: &AddArguments) -> Result<()> {
     files::check(&inputs, &[Written { path: &path, what: "the mask" }])?;
     let mut staged = Staged::new(&path)?;
     staged.fill(mask.text()?)?;
-    staged.commit()?;
+    if arguments.replace {
+        staged.commit()?;
+    } else if !staged.commit_new()? {
+        return Err(taken());
+    }
     console.print(&format!("{}: {}\n", path.display(), line(&mask)))
 }
 
@@ -205,13 +219,7 @@ fn scores(arguments: &AddArguments, model: &ModelProto, analysis: &Analysis) -> 
         Scores::Same(scores) => scores,
         Scores::PerTask(scores) => scores.normalised().mean(),
     };
-    Ok(named(row.name, analysis, scores))
-}
-
-/// Scores by the names of groups.
-pub(super) fn named(criterion: &str, analysis: &Analysis, scores: Vec<Vec<f64>>) -> StoredScores {
-    let groups = analysis.groups.iter().map(|group| group.name.clone()).zip(scores).collect();
-    StoredScores { criterion: criterion.to_owned(), groups }
+    Ok(StoredScores::new(row.name, &analysis.groups, scores))
 }
 
 /// Samples in the order of their file, so that what two models give out on them can be compared.
@@ -254,7 +262,10 @@ pub(super) fn read(store: &Path, name: &str) -> Result<MaskFile> {
         return Err(Error::input(format!("there is no mask `{name}` in this folder")).file(store).help(known));
     }
     let text = fs::read_to_string(&path).map_err(|e| Error::input("cannot read the mask").file(&path).because(e))?;
-    MaskFile::parse(&text).map_err(|e| e.file(&path))
+    let mut mask = MaskFile::parse(&text).map_err(|e| e.file(&path))?;
+    // The file may have been renamed.
+    name.clone_into(&mut mask.name);
+    Ok(mask)
 }
 
 /// The folder of masks beside a file.

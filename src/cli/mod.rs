@@ -12,6 +12,7 @@ mod engines;
 mod files;
 mod gradient;
 mod gradients;
+mod idle;
 mod inspect;
 mod masks;
 mod neighbours;

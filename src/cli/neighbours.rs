@@ -1,5 +1,6 @@
 //! Neighbours on the command line: which masks of a store vote on the channels of a model.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -43,6 +44,11 @@ pub(crate) struct NeighbourArguments {
     pub(crate) similarity: Option<Similarity>,
 }
 
+/// True if labels tell which masks vote.
+pub(super) fn takes_labels(arguments: &PruneArguments) -> bool {
+    arguments.neighbours.similarity == Some(Similarity::Leep)
+}
+
 /// The masks that vote.
 pub(super) fn neighbours(
     arguments: &PruneArguments,
@@ -68,7 +74,7 @@ pub(super) fn neighbours(
                 Scores::Same(scores) => scores.clone(),
                 Scores::PerTask(scores) => scores.normalised().mean(),
             };
-            let scores = masks::named(criterion, analysis, scores);
+            let scores = StoredScores::new(criterion, &analysis.groups, scores);
             nearest(arguments, analysis, &scores, &store, *count, console)?
         }
     };
@@ -107,10 +113,11 @@ fn nearest(
             Some(console.stage("compare", || Outputs::of(model, engine.as_ref(), &feeder))?)
         }
     };
-    let labels = if similarity == Similarity::Leep { labels(arguments, outputs.as_ref())? } else { Vec::new() };
+    let labels =
+        if similarity == Similarity::Leep { labels(arguments, analysis, outputs.as_ref())? } else { Vec::new() };
     if similarity == Similarity::Leep && outputs.is_some() && labels.is_empty() {
-        let error = Error::input("--similarity leep needs labels that are whole numbers, one per sample");
-        return Err(error.help("give --labels, or take cka"));
+        let error = Error::input("--similarity leep needs labels of a task that are whole numbers, one per sample");
+        return Err(error.help("give --labels with arrays named after tasks or outputs, or take cka"));
     }
     let own = Own { scores, outputs: outputs.as_ref(), labels: &labels };
     let mut found: Vec<(f64, MaskFile)> = Vec::new();
@@ -139,8 +146,8 @@ fn nearest(
     Ok(found.into_iter().map(|(_, mask)| (mask, 1.0)).collect())
 }
 
-/// Labels that name classes: whole numbers, one per sample.
-fn labels(arguments: &PruneArguments, outputs: Option<&Outputs>) -> Result<Vec<Vec<usize>>> {
+/// Labels of the tasks and outputs of the model that name classes: whole numbers, one per sample.
+fn labels(arguments: &PruneArguments, analysis: &Analysis, outputs: Option<&Outputs>) -> Result<Vec<Vec<usize>>> {
     let Some(path) = &arguments.calibration.labels else { return Ok(Vec::new()) };
     let count = outputs.map_or(0, |outputs| outputs.features().len());
     let labels = source::read_labels(path, &SourceOptions::new(std::env::temp_dir()))?;
@@ -150,5 +157,10 @@ fn labels(arguments: &PruneArguments, outputs: Option<&Outputs>) -> Result<Vec<V
         let fits = value.shape().len() == 1 && numbers.len() >= count && numbers.iter().all(is_class);
         fits.then(|| numbers.iter().take(count).map(|n| *n as usize).collect())
     };
-    Ok(labels.values().filter_map(classes).collect())
+    let known = analysis.tasks.tasks.iter().flat_map(|task| {
+        let outputs = task.outputs.iter().map(|output| analysis.graph.value(*output).name);
+        outputs.chain([task.name.as_str()])
+    });
+    let known: BTreeSet<&str> = known.collect();
+    Ok(labels.iter().filter(|(name, _)| known.contains(name.as_str())).filter_map(|(_, own)| classes(own)).collect())
 }

@@ -26,10 +26,12 @@ use super::calibration::Samples;
 use super::console::Console;
 use super::files::{self, Staged, Written};
 use super::gradients;
+use super::idle;
 use super::runtime::Choice;
 use super::{neighbours, tasks, verify};
 
 pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()> {
+    idle::check(arguments)?;
     files::check(&inputs(arguments), &outputs(arguments))?;
     let file = console.stage("read", || proto::read(&arguments.input))?;
     check_data_files(arguments, &file)?;
@@ -48,12 +50,15 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
     let mut analysis = console.stage("analyse", || Analysis::of_inlined(&inlined, &options))?;
     analysis.pages = file.pages.clone();
     let config = PruneConfig { criterion: criterion(arguments, &analysis, &console).to_owned(), ..config(arguments) };
-    let takes_losses = planned.is_none() && gradients::wish(&config)?.is_some();
+    idle::check_criterion(arguments, score::criterion(&config.criterion)?)?;
+    let takes_labels =
+        (planned.is_none() && gradients::wish(&config)?.is_some()) || neighbours::takes_labels(arguments);
     let (graph, tasks) = (&analysis.graph, &analysis.tasks);
-    let samples = Samples::open(&arguments.calibration, model, graph, tasks, config.seed, takes_losses)?;
+    let samples = Samples::open(&arguments.calibration, model, graph, tasks, config.seed, takes_labels)?;
     samples.iter().flat_map(|samples| &samples.notes).for_each(|note| console.warn(note));
     let engine = samples.as_ref().map(|_| arguments.check.engine.engine(Choice::Auto)).transpose()?;
     let mut losses = None;
+    let mut neighbours = Vec::new();
     let (plan, agreement) = match &planned {
         Some(planned) => (console.stage("plan", || planned.plan(&analysis.groups))?, None),
         None => {
@@ -63,11 +68,14 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
                 gradients::gather(&arguments.calibration, &analysis, &config, measuring, &mut console)?.unzip();
             losses = report;
             let evidence = Evidence { statistics: statistics.as_ref(), gradients: gradients.as_ref() };
-            let scores = console
-                .stage("score", || analysis.protected(analysis.scores(&config, evidence)?, &config, evidence))?;
-            let neighbours = neighbours::neighbours(arguments, &analysis, &config.criterion, &scores, &mut console)?;
+            let (said, decisive) = console.stage("score", || {
+                let said = analysis.scores(&config, evidence)?;
+                Ok::<_, Error>((said.clone(), analysis.protected(said, &config, evidence)?))
+            })?;
+            neighbours = neighbours::neighbours(arguments, &analysis, &config.criterion, &said, &mut console)?;
             console.stage("allocate", || {
-                arguments.aggregation.plan(&analysis, scores, gradients.as_ref(), &neighbours, &config)
+                let own = &arguments.aggregation;
+                own.plan(&analysis, (said, decisive), gradients.as_ref(), &neighbours, &config)
             })?
         }
     };
@@ -105,11 +113,12 @@ pub(super) fn run(arguments: &PruneArguments, mut console: Console) -> Result<()
         input: input_row(&arguments.input, &file),
         output: FileRow { path: arguments.output.display().to_string(), bytes },
         written: !arguments.dry_run,
-        options: Options::new(&config, arguments.plan.as_ref().map(|p| p.display().to_string()), approximate),
+        options: Options::new(&config, arguments.plan.as_ref().map(|p| p.display().to_string()), approximate)
+            .with_neighbours(&neighbours),
         verification,
         agreement,
         calibration,
-        dropped: part.as_ref().map(|part| part.row.clone()),
+        dropped: part.as_ref().and_then(|part| part.row.clone()),
         stages: console.stages(),
     })?;
     if let Some(staged) = plan_out {

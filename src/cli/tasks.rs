@@ -18,8 +18,8 @@ pub(super) struct Part {
     pub(super) extracted: Extracted,
     /// The tasks that were grouped and stay.
     pub(super) tasks: Vec<TaskOutputs>,
-    /// What the report says.
-    pub(super) row: Dropped,
+    /// What the report says; none where nothing went.
+    pub(super) row: Option<Dropped>,
 }
 
 /// The part that `--keep-tasks` or a plan asks for; none where all tasks stay.
@@ -55,7 +55,7 @@ pub(super) fn part(
             return Err(error.help("group the outputs as they were when the plan was made"));
         }
         let tasks = arguments.tasks.tasks.iter().filter(|task| stays(task)).cloned().collect();
-        let row = Dropped::new(&whole, &extracted);
+        let row = Some(Dropped::new(&whole, &extracted)).filter(|row| !row.is_empty());
         Ok(Some(Part { extracted, tasks, row }))
     })
 }

@@ -44,7 +44,7 @@ pub static METRICS: &[MetricRow] = &[
         name: "miou",
         start: || Box::new(Overlap::default()),
         is_gain: true,
-        note: "intersection over union, mean over the classes that occur",
+        note: "intersection over union, mean over the classes that occur; without an axis of classes as accuracy",
     },
     MetricRow {
         name: "mae",
@@ -143,44 +143,69 @@ impl Metric for Accuracy {
 
 /// Per class: where both are, and where either is.
 #[derive(Default)]
-struct Overlap {
+struct Counts {
     both: Vec<usize>,
     found: Vec<usize>,
     labels: Vec<usize>,
 }
 
-impl Metric for Overlap {
-    fn add(&mut self, output: &Value, labels: &Value) -> Result<()> {
+impl Counts {
+    fn add(&mut self, found: usize, label: usize) -> Result<()> {
         /// More classes are labels for something else.
         const MOST_CLASSES: usize = 1 << 20;
-        let mut pairs = Vec::new();
-        match numbers(output, labels).filter(|_| !output.is_float()) {
-            Some(equal) => {
-                pairs.extend(equal.into_iter().filter(|(_, l)| *l >= 0.0).map(|(f, l)| (f as usize, l as usize)))
-            }
-            None => classes(output, labels, &mut |found, label| pairs.push((found, label)))?,
+        let needed = found.max(label).saturating_add(1);
+        if needed > MOST_CLASSES {
+            return Err(Error::input(format!("a label names class {label}")).help("labels below 0 do not count"));
         }
-        for (found, label) in pairs {
-            let needed = found.max(label) + 1;
-            if needed > MOST_CLASSES {
-                return Err(Error::input(format!("a label names class {label}")).help("labels below 0 do not count"));
-            }
-            for list in [&mut self.both, &mut self.found, &mut self.labels] {
-                list.resize(list.len().max(needed), 0);
-            }
-            self.found[found] += 1;
-            self.labels[label] += 1;
-            self.both[label] += usize::from(found == label);
+        for list in [&mut self.both, &mut self.found, &mut self.labels] {
+            list.resize(list.len().max(needed), 0);
         }
+        self.found[found] += 1;
+        self.labels[label] += 1;
+        self.both[label] += usize::from(found == label);
         Ok(())
     }
 
-    fn value(&self) -> f64 {
+    fn mean(&self) -> f64 {
         let overlaps = self.both.iter().zip(self.found.iter().zip(&self.labels));
         let overlaps = overlaps.map(|(both, (found, label))| (*both as f64, (found + label - both) as f64));
         let present: Vec<f64> =
             overlaps.filter(|(_, either)| *either > 0.0).map(|(both, either)| both / either).collect();
         present.iter().sum::<f64>() / present.len() as f64
+    }
+}
+
+#[derive(Default)]
+struct Overlap {
+    counts: Counts,
+    /// With the border at 0.5, and whether an output ever left 0 to 1, as for [`Accuracy`].
+    at_half: Counts,
+    is_logit: bool,
+    is_binary: bool,
+}
+
+impl Metric for Overlap {
+    fn add(&mut self, output: &Value, labels: &Value) -> Result<()> {
+        let Some(pairs) = numbers(output, labels) else {
+            let mut pairs = Vec::new();
+            classes(output, labels, &mut |found, label| pairs.push((found, label)))?;
+            return pairs.into_iter().try_for_each(|(found, label)| self.counts.add(found, label));
+        };
+        self.is_binary = output.is_float();
+        for (found, label) in pairs.into_iter().filter(|(_, label)| *label >= 0.0) {
+            if self.is_binary {
+                self.is_logit |= !(0.0..=1.0).contains(&found);
+                self.counts.add(usize::from(found > 0.0), label as usize)?;
+                self.at_half.add(usize::from(found > 0.5), label as usize)?;
+            } else {
+                self.counts.add(found as usize, label as usize)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self) -> f64 {
+        if self.is_binary && !self.is_logit { self.at_half.mean() } else { self.counts.mean() }
     }
 }
 
@@ -244,6 +269,11 @@ mod tests {
         // Classes 0, 1, 1 found where 0, 0, 1 are: 1/2 for both.
         let output = value(&[3, 2], &[1., 0., 0., 1., 0., 1.]);
         assert_eq!(judge("miou", &output, &labels(&[3], &[0, 0, 1])), 0.5);
+        // One channel: two classes by the side of 0, or of 0.5. Found 1, 0, 1, 1 where 1, 0, 0, 1 are: 1/2 and 2/3.
+        for (numbers, shape) in [([4., -1., 2., 3.], &[1, 1, 2, 2][..]), ([0.9, 0.1, 0.6, 0.7], &[1, 2, 2])] {
+            let found = judge("miou", &value(&[1, 1, 2, 2], &numbers), &labels(shape, &[1, 0, 0, 1]));
+            assert!((found - 7.0 / 12.0).abs() < 1e-12, "{found}");
+        }
         let (output, wanted) = (value(&[2, 1], &[1., 4.]), value(&[2], &[0., 1.]));
         assert_eq!((judge("mae", &output, &wanted), judge("mse", &output, &wanted)), (2.0, 5.0));
     }

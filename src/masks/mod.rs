@@ -3,7 +3,8 @@
 //! A mask is the part of a plan that says which channels of which groups stay. It fits any model whose groups have the
 //! same names and extents, such as the same network trained for another task. Beside it may lie what tells how similar
 //! tasks are: the scores that a criterion gave, and what the model gives out on samples. Invariant: a mask never says
-//! anything of a group that it does not name, or names with another extent.
+//! anything of a group that it does not name, or names with another extent; all numbers are finite, because JSON knows
+//! no others.
 
 pub mod similarity;
 
@@ -51,8 +52,17 @@ pub struct MaskFile {
 pub struct StoredScores {
     /// The criterion.
     pub criterion: String,
-    /// One number per channel, by group.
+    /// One number per channel, by group; groups with a score that is not finite are left out.
     pub groups: BTreeMap<String, Vec<f64>>,
+}
+
+impl StoredScores {
+    /// What a criterion says of groups, by their names.
+    pub fn new(criterion: &str, groups: &[Group], scores: Vec<Vec<f64>>) -> Self {
+        let named = groups.iter().map(|group| group.name.clone()).zip(scores);
+        let finite = named.filter(|(_, scores)| scores.iter().all(|score| score.is_finite()));
+        Self { criterion: criterion.to_owned(), groups: finite.collect() }
+    }
 }
 
 /// What a model gives out on samples.
@@ -166,7 +176,7 @@ pub fn check_name(name: &str) -> Result<()> {
 
 impl Outputs {
     /// Runs a model on samples and keeps what it gives out: of every output that has a row of at most some thousand
-    /// numbers for each sample.
+    /// finite numbers for each sample.
     ///
     /// # Errors
     /// A sample that cannot be read, a model that the engine does not run, one without such an output.
@@ -187,16 +197,17 @@ impl Outputs {
                 let count = batch.samples.len();
                 let fits = value.is_float() && value.shape().first() == Some(&count) && count > 0;
                 let width = if fits { value.len() / count } else { 0 };
-                if width == 0 || width > MOST_FEATURES {
+                let numbers = if (1..=MOST_FEATURES).contains(&width) { value.to_f64() } else { Vec::new() };
+                if numbers.is_empty() || numbers.iter().any(|number| !number.is_finite()) {
                     rows.remove(name);
                 }
                 if let Some(rows) = rows.get_mut(name) {
-                    rows.extend(value.to_f64().chunks(width.max(1)).map(<[f64]>::to_vec));
+                    rows.extend(numbers.chunks(width.max(1)).map(<[f64]>::to_vec));
                 }
             }
         }
         if rows.is_empty() || batches.samples() == 0 {
-            let error = Error::input("no output of the model has a row of numbers for every sample");
+            let error = Error::input("no output of the model has a row of finite numbers for every sample");
             return Err(error.help("leave out --calibration; masks can be compared without it"));
         }
         let samples = fed.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -256,6 +267,20 @@ mod tests {
         assert!(misfits[1].contains("`other.0` is not in the model"), "{misfits:?}");
         let foreign = mask(&[("other.0", 4, &[2])]).neighbour(&groups, 1.0).unwrap_err().to_string();
         assert!(foreign.contains("fits no group of the model: group `other.0`"), "{foreign}");
+    }
+
+    #[test]
+    fn scores_that_are_not_finite_are_left_out() {
+        let model = text::parse(MODEL).unwrap();
+        let groups = Analysis::of(&model, &[]).unwrap().groups;
+        let names: Vec<String> = groups.iter().map(|group| group.name.clone()).collect();
+        let all = groups.iter().map(|group| vec![1.0; group.extent]);
+        let scores = all.enumerate().map(|(at, own)| if at == 1 { vec![f64::NAN; own.len()] } else { own }).collect();
+        let stored = StoredScores::new("l2", &groups, scores);
+        let mut mask = mask(&[("trunk.1", 6, &[0])]);
+        assert!(stored.groups.len() + 1 == names.len() && !stored.groups.contains_key(&names[1]), "{stored:?}");
+        mask.scores = Some(stored);
+        assert_eq!(MaskFile::parse(&mask.text().unwrap()).unwrap(), mask);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! model is ever opened, whatever the locations say; every data file is mapped once; `data_location` and
 //! `external_data` stay as they were.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
@@ -33,6 +34,20 @@ pub(crate) fn load(model: &mut ModelProto, model_path: &Path, pages: &mut Pages)
 /// True when the tensor says that its data lies in another file.
 pub(crate) fn is_external(tensor: &TensorProto) -> bool {
     tensor.data_location() == DataLocation::External
+}
+
+/// Where the external tensors of a model lie, bodies, attributes and functions included: paths relative to its folder.
+pub fn data_locations(model: &ModelProto) -> BTreeSet<String> {
+    let found = RefCell::new(BTreeSet::new());
+    let note = |tensor: &TensorProto| {
+        let location = entry(tensor, "location").filter(|_| is_external(tensor));
+        found.borrow_mut().extend(location.map(str::to_owned));
+        // Go on to the next one.
+        false
+    };
+    model.graph.iter().flat_map(|graph| &graph.initializer).for_each(|tensor| _ = note(tensor));
+    visit::any_nested(model, &note);
+    found.into_inner()
 }
 
 /// The data files of one model, mapped once each.

@@ -18,6 +18,7 @@ pub mod tensor;
 pub(crate) mod visit;
 mod write;
 
+pub use external::data_locations;
 pub use map::Pages;
 pub use read::{ModelFile, decode, read};
 pub use slice::Slice;

@@ -9,8 +9,9 @@ use crate::axes::LockId;
 use crate::calibration::{GroupTap, Taps};
 use crate::coupling::Coupling;
 use crate::extract;
+use crate::gates::{Gradients, GroupGradients};
 use crate::graph::Graph;
-use crate::groups;
+use crate::groups::{self, Group};
 use crate::score::{self, ScoreInput};
 use crate::tasks::Tasks;
 
@@ -57,6 +58,7 @@ impl Analysis<'_> {
                     group.lock.get_or_insert(LockId(0));
                 }
             }
+            let gradients = evidence.gradients.map(|whole| gradients_of(whole, &self.groups, &groups, index));
             let input = ScoreInput {
                 graph: &graph,
                 coupling: &coupling,
@@ -64,7 +66,7 @@ impl Analysis<'_> {
                 seed: config.seed,
                 pages: &self.pages,
                 statistics: evidence.statistics,
-                gradients: evidence.gradients,
+                gradients: gradients.as_ref(),
                 importance: config.importance,
             };
             let scores = score::criterion(&config.criterion)?.criterion.score(&input)?;
@@ -78,5 +80,32 @@ impl Analysis<'_> {
             }
         }
         Ok(found)
+    }
+}
+
+/// What the loss of one task feels of the gates of a part of the model; groups are found again by name and extent.
+fn gradients_of(whole: &Gradients, groups: &[Group], part: &[Group], task: usize) -> Gradients {
+    let count = whole.tasks.len();
+    let by_name: BTreeMap<(&str, usize), &GroupGradients> =
+        groups.iter().zip(&whole.groups).map(|(group, own)| ((group.name.as_str(), group.extent), own)).collect();
+    let only = |lists: &[Vec<f64>], at: usize| lists.get(at).cloned().into_iter().collect::<Vec<_>>();
+    let of = |group: &Group| match by_name.get(&(group.name.as_str(), group.extent)) {
+        None => GroupGradients { is_gated: vec![false], ..GroupGradients::default() },
+        Some(own) => GroupGradients {
+            is_gated: vec![own.is_gated.get(task).copied().unwrap_or(false)],
+            by_sample: only(&own.by_sample, task * count + task),
+            by_batch: only(&own.by_batch, task * count + task),
+            magnitudes: only(&own.magnitudes, task),
+            activations: only(&own.activations, task),
+            // Criteria of the gradients of weights know tasks, so that nothing is asked of parts.
+            weights: None,
+        },
+    };
+    Gradients {
+        tasks: whole.tasks.get(task).cloned().into_iter().collect(),
+        groups: part.iter().map(of).collect(),
+        samples: whole.samples,
+        batches: whole.batches,
+        notes: Vec::new(),
     }
 }

@@ -44,7 +44,8 @@ pub struct AgreementRow {
     pub extent: usize,
     /// How many the plan keeps.
     pub kept: usize,
-    /// The share of its importance that each task has here, by the names of those that the group feeds.
+    /// The share of its importance that each task has here, by the names of those that the group feeds; scores that are
+    /// not finite do not count.
     pub importance: BTreeMap<String, f64>,
     /// The overlap of what its tasks would keep; none where one task decides or all channels stay.
     pub overlap: Option<f64>,
@@ -89,7 +90,7 @@ impl Agreement {
                 said.filter_map(|(name, task)| Some((name, task.get(index)?.as_ref()?))).collect();
             let shrunk = plan.kept.get(index).and_then(Option::as_ref).map(Vec::len);
             let masks = |count| said.iter().map(|(_, scores)| top(scores, count)).collect::<Vec<_>>();
-            let share = |scores: &Vec<f64>| scores.iter().map(|score| score.abs()).sum();
+            let share = |scores: &Vec<f64>| scores.iter().map(|score| score.abs()).filter(|s| s.is_finite()).sum();
             let row = || AgreementRow {
                 group: group.name.clone(),
                 extent: group.extent,

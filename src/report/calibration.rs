@@ -44,9 +44,9 @@ pub struct FidelityRow {
     pub outputs: Vec<OutputFidelityRow>,
     /// The metric's name; none without labels.
     pub metric: Option<&'static str>,
-    /// The metric of the dense model.
+    /// The metric of the dense model; none also where it is no number, as of no labels that count.
     pub dense: Option<f64>,
-    /// The metric of the pruned model.
+    /// The metric of the pruned model, likewise.
     pub pruned: Option<f64>,
 }
 
@@ -55,8 +55,9 @@ pub struct FidelityRow {
 pub struct OutputFidelityRow {
     /// The output.
     pub name: String,
-    /// The length of the difference over that of the dense output; for integers the fraction that differs.
-    pub relative: f64,
+    /// The length of the difference over that of the dense output; for integers the fraction that differs; none where it
+    /// is infinite, because the dense output is zero, or the pruned one not finite or of another shape.
+    pub relative: Option<f64>,
     /// The cosine between both, mean over samples.
     pub cosine: Option<f64>,
     /// The fraction of samples for which both name the same class.
@@ -67,7 +68,7 @@ impl From<&TaskFidelity> for FidelityRow {
     fn from(fidelity: &TaskFidelity) -> Self {
         let outputs = fidelity.outputs.iter().map(|output| OutputFidelityRow {
             name: output.name.clone(),
-            relative: output.relative,
+            relative: Some(output.relative).filter(|relative| relative.is_finite()),
             cosine: output.cosine,
             agreement: output.agreement,
         });
@@ -75,8 +76,8 @@ impl From<&TaskFidelity> for FidelityRow {
             task: fidelity.task.clone(),
             outputs: outputs.collect(),
             metric: fidelity.metric.map(|(name, ..)| name),
-            dense: fidelity.metric.map(|(_, dense, _)| dense),
-            pruned: fidelity.metric.map(|(.., pruned)| pruned),
+            dense: fidelity.metric.map(|(_, dense, _)| dense).filter(|dense| dense.is_finite()),
+            pruned: fidelity.metric.map(|(.., pruned)| pruned).filter(|pruned| pruned.is_finite()),
         }
     }
 }
@@ -94,7 +95,7 @@ impl Calibration {
                     Some(metric) => format!("{metric} {} -> {}", number(row.dense), number(row.pruned)),
                     None => String::new(),
                 };
-                let drift = format!("{:.4}", output.relative);
+                let drift = output.relative.map_or_else(|| "infinite".to_owned(), |relative| format!("{relative:.4}"));
                 vec![shorten(&name, name_width), drift, number(output.cosine), percent(output.agreement), metric]
             })
         });

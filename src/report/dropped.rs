@@ -44,6 +44,11 @@ impl Dropped {
         }
     }
 
+    /// True if nothing went.
+    pub fn is_empty(&self) -> bool {
+        self.outputs.is_empty() && self.inputs.is_empty() && self.nodes == 0 && self.channels == 0
+    }
+
     /// The part of the model that went, beside the parts that stayed.
     pub(super) fn part(&self, parts: &[Part]) -> Part {
         let rest = |whole: u64, of: fn(&Part) -> Change| {
@@ -52,15 +57,20 @@ impl Dropped {
         };
         Part {
             tasks: self.tasks.clone(),
-            label: format!("dropped with {}", few(&self.tasks)),
+            label: format!("dropped with {}", self.names()),
             parameters: rest(self.parameters, |part| part.parameters),
             macs: rest(self.macs, |part| part.macs),
         }
     }
 
+    /// The tasks, for people.
+    fn names(&self) -> String {
+        if self.tasks.is_empty() { "what feeds no task".to_owned() } else { few(&self.tasks) }
+    }
+
     /// What else went, in one line.
     pub(super) fn line(&self) -> String {
-        let mut line = format!("{} went with {} node{}", few(&self.tasks), self.nodes, super::text::plural(self.nodes));
+        let mut line = format!("{} went with {} node{}", self.names(), self.nodes, super::text::plural(self.nodes));
         if !self.inputs.is_empty() {
             line += &format!("; inputs that nobody else reads: {}", few(&self.inputs));
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::words::shorten;
-use crate::aggregate::{Draw, Scope};
+use crate::aggregate::{Draw, Neighbour, Scope};
 use crate::allocate::{Choice, Rounding};
 use crate::prune::PruneConfig;
 
@@ -44,6 +44,8 @@ pub struct Options {
     pub scope: &'static str,
     /// How votes become a choice: `top` or `softmax`.
     pub draw: &'static str,
+    /// The masks that voted, with their weights, the nearest or the first named first; empty where the tasks decided.
+    pub neighbours: Vec<(String, f64)>,
     /// True if axes could shrink over which statistics are taken.
     pub allow_approximate: bool,
     /// The seed.
@@ -85,9 +87,17 @@ impl Options {
                 Draw::Top => "top",
                 Draw::Softmax => "softmax",
             },
+            neighbours: Vec::new(),
             allow_approximate,
             seed: config.seed,
         }
+    }
+
+    /// With the masks that voted.
+    #[must_use]
+    pub fn with_neighbours(mut self, neighbours: &[Neighbour]) -> Self {
+        self.neighbours = neighbours.iter().map(|neighbour| (neighbour.name.clone(), neighbour.weight)).collect();
+        self
     }
 
     /// What differs from task to task, in one line; none where nothing does.
